@@ -1,0 +1,103 @@
+/**
+ * Prisma's schema engine as WebAssembly over the same driver the services use, so that no command downloads a native engine (ADR 0002).
+ * It reads and writes the ordinary `_prisma_migrations` table and folder layout: Prisma's own CLI stays usable where it can be had.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { PrismaPg } from '@prisma/adapter-pg';
+import { bindMigrationAwareSqlAdapterFactory } from '@prisma/driver-adapter-utils';
+import * as glue from '@prisma/schema-engine-wasm/schema_engine_bg';
+
+const folder = import.meta.dirname;
+const noFilter = { externalTables: [], externalEnums: [] };
+
+type SchemaEngine = Awaited<ReturnType<typeof glue.SchemaEngine.new>>;
+
+let instantiated: Promise<void> | undefined;
+
+/** The package's own entry imports a `.wasm` module, which Node runs only behind a flag: instantiate it by hand, once. */
+function instantiate(): Promise<void> {
+  instantiated ??= (async () => {
+    const wasm = join(
+      dirname(createRequire(import.meta.url).resolve('@prisma/schema-engine-wasm')),
+      'schema_engine_bg.wasm',
+    );
+    const { instance } = await WebAssembly.instantiate(readFileSync(wasm), { './schema_engine_bg.js': { ...glue } });
+    const { exports } = instance;
+    glue.__wbg_set_wasm(exports);
+    const start = exports.__wbindgen_start;
+    if (typeof start !== 'function') throw new TypeError('the schema engine has no start function');
+    start();
+  })();
+  return instantiated;
+}
+
+function schemaFile() {
+  const path = join(folder, 'schema.prisma');
+  return { files: [{ path, content: readFileSync(path, 'utf8') }] };
+}
+
+function migrationsList() {
+  const baseDir = join(folder, 'migrations');
+  const lockfile = 'migration_lock.toml';
+  return {
+    baseDir,
+    lockfile: { path: lockfile, content: readFileSync(join(baseDir, lockfile), 'utf8') },
+    shadowDbInitScript: '',
+    migrationDirectories: readdirSync(baseDir, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .map(({ name }) => name)
+      .sort()
+      .map((path) => ({
+        path,
+        migrationFile: {
+          path: 'migration.sql',
+          content: { tag: 'ok' as const, value: readFileSync(join(baseDir, path, 'migration.sql'), 'utf8') },
+        },
+      })),
+  };
+}
+
+async function withEngine<T>(databaseUrl: string, use: (engine: SchemaEngine) => Promise<T>): Promise<T> {
+  await instantiate();
+  const adapter = bindMigrationAwareSqlAdapterFactory(new PrismaPg({ connectionString: databaseUrl }));
+  const engine = await glue.SchemaEngine.new(
+    { datamodels: [['schema.prisma', schemaFile().files[0]?.content ?? '']] },
+    () => {},
+    adapter,
+  );
+  try {
+    return await use(engine);
+  } finally {
+    engine.free();
+  }
+}
+
+/** Applies what is not applied yet, in order. @returns the names of the migrations it applied. */
+export async function applyMigrations(databaseUrl: string): Promise<string[]> {
+  return withEngine(databaseUrl, async (engine) => {
+    const { appliedMigrationNames } = await engine.applyMigrations({
+      migrationsList: migrationsList(),
+      filters: noFilter,
+    });
+    return appliedMigrationNames;
+  });
+}
+
+/**
+ * `schema.prisma` as SQL for an empty database: what the next migration is written from, and what the test compares the migrations with.
+ * (This engine build cannot describe a live PostgreSQL through the driver adapter, so a diff against a database is not to be had.)
+ */
+export async function schemaAsSql(databaseUrl: string): Promise<string> {
+  return withEngine(databaseUrl, async (engine) => {
+    const { stdout } = await engine.diff({
+      from: { tag: 'empty' },
+      to: { tag: 'schemaDatamodel', ...schemaFile() },
+      script: true,
+      exitCode: null,
+      filters: noFilter,
+    });
+    return stdout ?? '';
+  });
+}

@@ -1,0 +1,107 @@
+/**
+ * The reader of the environment: each app lists its variables in one `env.ts` and reads them here, once, before the first connection.
+ */
+import { cleanEnv, makeValidator, type ValidatorSpec } from 'envalid';
+
+/** The environment is wrong. The message lists every problem by name and what is expected; never a value. */
+export class InvalidEnvironment extends Error {
+  override readonly name = 'InvalidEnvironment';
+}
+
+/** What the validators of this file throw: the expectation, in words. */
+class Expected extends Error {}
+
+const validator = <T>(expectation: string, parse: (raw: string) => T | undefined) =>
+  makeValidator<T>((raw: string) => {
+    const value = parse(raw);
+    if (value === undefined) throw new Expected(expectation);
+    return value;
+  });
+
+function parseUrl(raw: string, protocols: readonly string[]): URL | undefined {
+  const url = URL.parse(raw);
+  return url && protocols.includes(url.protocol) && url.hostname !== '' ? url : undefined;
+}
+
+const asInteger = (raw: string, min: number, max: number): number | undefined =>
+  /^\d{1,15}$/.test(raw) && Number(raw) >= min && Number(raw) <= max ? Number(raw) : undefined;
+
+/** The first 10 years of seconds: an upper bound that catches milliseconds given for seconds. */
+const MAX_SECONDS = 315_360_000;
+
+export const postgresUrl = validator('a URL postgresql://user@host:port/database', (raw) =>
+  parseUrl(raw, ['postgresql:', 'postgres:']) ? raw : undefined,
+);
+export const redisUrl = validator('a URL redis://host:port or rediss://host:port', (raw) =>
+  parseUrl(raw, ['redis:', 'rediss:']) ? raw : undefined,
+);
+export const smtpUrl = validator('a URL smtp://host:port or smtps://host:port', (raw) =>
+  parseUrl(raw, ['smtp:', 'smtps:']) ? raw : undefined,
+);
+/** An http(s) base without query or fragment; the trailing slash goes. */
+export const publicUrl = validator('an http:// or https:// URL without query or fragment', (raw) => {
+  const url = parseUrl(raw, ['http:', 'https:']);
+  return url && url.search === '' && url.hash === '' && url.username === '' ? url.href.replace(/\/+$/, '') : undefined;
+});
+export const base64Key = validator('32 bytes in base64 (openssl rand -base64 32)', (raw) => {
+  if (!/^[A-Za-z0-9+/_-]{43}=?$/.test(raw)) return undefined;
+  const bytes = Buffer.from(raw, 'base64');
+  return bytes.length === 32 ? bytes : undefined;
+});
+export const seconds = validator(`a whole number of seconds from 1 to ${MAX_SECONDS}`, (raw) =>
+  asInteger(raw, 1, MAX_SECONDS),
+);
+export const secondsOrZero = validator(`a whole number of seconds from 0 to ${MAX_SECONDS}`, (raw) =>
+  asInteger(raw, 0, MAX_SECONDS),
+);
+export const milliseconds = validator('a whole number of milliseconds from 100 to 600000', (raw) =>
+  asInteger(raw, 100, 600_000),
+);
+export const port = validator('a port from 0 to 65535', (raw) => asInteger(raw, 0, 65_535));
+export const count = validator('a whole number from 1 to 100000', (raw) => asInteger(raw, 1, 100_000));
+export const hostName = validator('a host name or address', (raw) => (/^[\w.:-]+$/.test(raw) ? raw : undefined));
+export const mailbox = validator('an address, or a name and an address: Name <user@example.com>', (raw) =>
+  /^[^\r\n<>]*<?[^\s<>@]+@[^\s<>@]+>?$/.test(raw) ? raw : undefined,
+);
+export const text = validator('text without control characters', (raw) =>
+  /^[^\p{Cc}]{1,200}$/u.test(raw) ? raw : undefined,
+);
+export const oneOf = <const T extends string>(...allowed: readonly T[]) =>
+  validator<T>(`one of ${allowed.join(', ')}`, (raw) => allowed.find((value) => value === raw));
+
+/** IP prefixes in CIDR notation, or plain addresses, separated by commas; the empty string is none. */
+export const cidrs = validator('addresses or CIDR ranges separated by commas', (raw) => {
+  const list = raw
+    .split(',')
+    .map((item) => item.trim())
+    .filter((item) => item !== '');
+  return list.every((item) => /^[0-9a-fA-F.:]+(?:\/\d{1,3})?$/.test(item)) ? list : undefined;
+});
+
+export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
+
+/**
+ * Reads and checks.
+ * @throws {InvalidEnvironment} listing every missing or wrong variable.
+ */
+export function readEnvironment<T>(
+  app: string,
+  specs: { [Name in keyof T]: ValidatorSpec<T[Name]> },
+  source: Record<string, string | undefined>,
+): T {
+  // An empty variable is an unset one: compose files and shells write `NAME=` for "not given".
+  const given = Object.fromEntries(Object.entries(source).filter(([, value]) => value !== undefined && value !== ''));
+  const read = cleanEnv(given, specs, {
+    reporter: ({ errors }) => {
+      const problems = Object.entries(errors).map(([name, error]) =>
+        error instanceof Expected ? `  ${name} must be ${error.message}` : `  ${name} is required but not set`,
+      );
+      if (problems.length > 0) {
+        throw new InvalidEnvironment(
+          `${app} cannot start, its environment is wrong:\n${problems.join('\n')}\nSee .env.example.`,
+        );
+      }
+    },
+  });
+  return Object.fromEntries(Object.keys(specs).map((name) => [name, read[name as keyof typeof read]])) as T;
+}

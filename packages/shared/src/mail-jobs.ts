@@ -1,0 +1,80 @@
+/**
+ * The contract between who owes a mail (auth-api) and who sends it (mailer-worker): queue, job names, payloads, retry.
+ *
+ * No payload holds a usable secret: the worker makes the key as it sends. Either app may be one release older: a payload only ever
+ * gains optional fields within `v: 1`, and a reader ignores fields it does not know.
+ */
+import { type Static, Type } from 'typebox';
+import { Compile } from 'typebox/compile';
+
+export const MAIL_QUEUE = 'mail';
+
+const envelope = {
+  v: Type.Literal(1),
+  /** Where the mail goes: the address as it was given. */
+  to: Type.String({ minLength: 3, maxLength: 254 }),
+  /** BCP 47 tag; the worker falls back to English. */
+  locale: Type.String({ minLength: 2, maxLength: 35 }),
+  /** The request that caused the mail, for the logs of both apps. */
+  request_id: Type.String({ maxLength: 128 }),
+  /** W3C Trace Context of that request. */
+  traceparent: Type.Optional(Type.String({ maxLength: 55 })),
+};
+
+const payloads = {
+  /** A link that activates. `attempt` is the user's attempt the key will stand for. */
+  activation: Type.Object({
+    ...envelope,
+    user_id: Type.String({ format: 'uuid' }),
+    attempt: Type.Integer({ minimum: 1 }),
+  }),
+  /** Somebody registered an address that has an account. */
+  account_exists: Type.Object({ ...envelope, user_id: Type.String({ format: 'uuid' }) }),
+};
+
+export type MailJobName = keyof typeof payloads;
+export type MailJob = { [Name in MailJobName]: { name: Name; payload: Static<(typeof payloads)[Name]> } }[MailJobName];
+
+const validators = { activation: Compile(payloads.activation), account_exists: Compile(payloads.account_exists) };
+
+/** A job this worker cannot mean: an unknown name or a payload that breaks the contract. Retrying cannot help. */
+export class InvalidMailJob extends Error {
+  override readonly name = 'InvalidMailJob';
+}
+
+/**
+ * Checks a job as it comes from the queue.
+ * @throws {InvalidMailJob} naming the field, never its value.
+ */
+export function parseMailJob(name: string, payload: unknown): MailJob {
+  if (name === 'activation') return { name, payload: checked(name, validators.activation, payload) };
+  if (name === 'account_exists') return { name, payload: checked(name, validators.account_exists, payload) };
+  throw new InvalidMailJob(`unknown job name ${JSON.stringify(name.slice(0, 40))}`);
+}
+
+function checked<T>(
+  name: string,
+  validator: { Check(value: unknown): value is T; Errors(value: unknown): { instancePath: string; message: string }[] },
+  payload: unknown,
+): T {
+  if (validator.Check(payload)) return payload;
+  const [first] = validator.Errors(payload);
+  throw new InvalidMailJob(`${name}${first?.instancePath ?? ''}: ${first?.message ?? 'invalid payload'}`);
+}
+
+/**
+ * How a job is retried. 24 attempts, the wait doubling from 5 s to at most 8 h (the worker's `backoffStrategy` adds jitter), reach past
+ * 90 h: RFC 5321 section 4.5.4.1 asks a client to keep trying for at least 4–5 days, a link of 15 minutes wants less.
+ */
+export const MAIL_JOB_OPTIONS = {
+  attempts: 24,
+  backoff: { type: 'mail' },
+  removeOnComplete: true,
+  removeOnFail: false,
+} as const;
+
+/** Milliseconds to wait before attempt `attemptsMade + 1`: 5 s doubled each time, at most 8 h, ± 20 % so that a backlog does not come back as one wave. */
+export function mailBackoff(attemptsMade: number, random: () => number = Math.random): number {
+  const base = Math.min(5_000 * 2 ** (attemptsMade - 1), 8 * 60 * 60 * 1000);
+  return Math.round(base * (0.8 + 0.4 * random()));
+}

@@ -1,0 +1,122 @@
+/**
+ * Every Redis key of Latchkey: its name, type, life and owner. Nothing else spells a key.
+ *
+ * What changes together shares a hash tag (the part in braces) and so a slot of Redis Cluster. The table below is the source of
+ * `docs/redis-keys.md`; the test keeps them equal.
+ */
+
+/** What one key is for. `ttl` names the environment variables that decide it; `null` lives until it is deleted. */
+interface KeyConvention {
+  readonly pattern: string;
+  readonly type: 'string' | 'hash' | 'set' | 'sorted set' | 'stream' | 'BullMQ';
+  readonly ttl: string | null;
+  readonly writers: string;
+  readonly meaning: string;
+}
+
+export const keyConventions = {
+  activationKey: {
+    pattern: 'latchkey:activation-key:{<SHA-256 of the key, base64url>}',
+    type: 'string',
+    ttl: 'ACTIVATION_KEY_TTL + ACTIVATION_RENEWAL_TTL, counted from the moment the mail is sent',
+    writers: 'mailer-worker',
+    meaning:
+      'JSON {user_id, attempt, renewal_ms}: what the mailed key stands for. It activates while more than renewal_ms of its life is left; after that it can only be renewed. No usable secret: the key itself is only in the mail.',
+  },
+  session: {
+    pattern: 'latchkey:session:{<user id>}:<session id>',
+    type: 'hash',
+    ttl: 'REFRESH_TOKEN_TTL from the last refresh, never past SESSION_MAX_AGE from the first login',
+    writers: 'auth-api',
+    meaning:
+      'One device: counter (of the refresh token that is good now), rotations (when it and those a caller may still ask for were issued), created_at, last_seen_at (microseconds of Redis TIME), device_name, user_agent, ip. No token and no hash of one: a refresh token proves itself by its MAC.',
+  },
+  sessions: {
+    pattern: 'latchkey:sessions:{<user id>}',
+    type: 'sorted set',
+    ttl: 'that of the longest-lived session in it',
+    writers: 'auth-api',
+    meaning:
+      "The user's session ids, scored by the instant (milliseconds) their hash expires. Changed only together with the hashes.",
+  },
+  endedSessions: {
+    pattern: 'latchkey:ended-sessions:{<user id>}',
+    type: 'sorted set',
+    ttl: 'ACCESS_TOKEN_TTL from the last end',
+    writers: 'auth-api',
+    meaning:
+      'Sessions that ended while access tokens of theirs may live, scored by the instant (milliseconds) none can any more: what must stand in the revocation log, so that a repeated call can complete a write that failed.',
+  },
+  revocations: {
+    pattern: 'latchkey:revocations',
+    type: 'stream',
+    ttl: null,
+    writers: 'auth-api',
+    meaning:
+      'The revocation log: {sid, until}: access tokens of this session are refused until that instant (seconds), when the last of them has expired. Trimmed to ACCESS_TOKEN_TTL at each write, so reading it from its start gives all that still matters.',
+  },
+  rateLimit: {
+    pattern: 'latchkey:rate-limit:<limit>:<SHA-256 of the subject, base64url>',
+    type: 'string',
+    ttl: 'the window of the limit (apps/auth-api/src/rate-limits.ts)',
+    writers: 'auth-api',
+    meaning: 'Points used in the running window. The subject (an address, an IP) is hashed: a dump lists nobody.',
+  },
+  mailQueue: {
+    pattern: 'latchkey:{mail}:mail:*',
+    type: 'BullMQ',
+    ttl: null,
+    writers: 'auth-api (adds), mailer-worker (takes)',
+    meaning: 'The queue `mail` of BullMQ, prefix `latchkey:{mail}`. A job id is the id of its outbox row.',
+  },
+  mailLedger: {
+    pattern: 'latchkey:{mail}:ledger:<mail id>',
+    type: 'string',
+    ttl: '14 days (longer than a mail is retried)',
+    writers: 'mailer-worker',
+    meaning: '`sending` or `accepted`: how far this mail got, so that a job seen twice is not mailed twice.',
+  },
+  mailAccepted: {
+    pattern: 'latchkey:{mail}:accepted',
+    type: 'set',
+    ttl: null,
+    writers: 'mailer-worker (adds), auth-api (removes once the outbox row is gone)',
+    meaning: 'Ids of mails a mail server has accepted and whose outbox row still stands.',
+  },
+} as const satisfies Record<string, KeyConvention>;
+
+/** Seconds the send ledger remembers a mail: twice the week after which the last retry is given up. */
+export const MAIL_LEDGER_TTL = 14 * 24 * 60 * 60;
+
+export type RedisKeys = ReturnType<typeof redisKeys>;
+
+/**
+ * The key builders.
+ * @param namespace `latchkey` in production; a test adds its own suffix so that suites can share one Redis.
+ */
+export function redisKeys(namespace = 'latchkey') {
+  return {
+    activationKey: (sha256: string) => `${namespace}:activation-key:{${sha256}}`,
+    session: (userId: string, sessionId: string) => `${namespace}:session:{${userId}}:${sessionId}`,
+    /** What {@link session} puts before the session id: for Lua that visits all sessions of one user. */
+    sessionPrefix: (userId: string) => `${namespace}:session:{${userId}}:`,
+    sessions: (userId: string) => `${namespace}:sessions:{${userId}}`,
+    endedSessions: (userId: string) => `${namespace}:ended-sessions:{${userId}}`,
+    revocations: `${namespace}:revocations`,
+    /** `rate-limiter-flexible` appends `:<subject hash>` itself. */
+    rateLimit: (limit: string) => `${namespace}:rate-limit:${limit}`,
+    /** BullMQ's `prefix`; its keys are this, a colon, the queue's name and what it needs. */
+    mailQueuePrefix: `${namespace}:{mail}`,
+    mailLedger: (mailId: string) => `${namespace}:{mail}:ledger:${mailId}`,
+    mailAccepted: `${namespace}:{mail}:accepted`,
+  };
+}
+
+/** The conventions as the Markdown table of `docs/redis-keys.md`. */
+export function keyTable(): string {
+  const rows = Object.values<KeyConvention>(keyConventions).map(
+    ({ pattern, type, ttl, writers, meaning }) =>
+      `| \`${pattern}\` | ${type} | ${ttl ?? 'none'} | ${writers} | ${meaning} |`,
+  );
+  return ['| key | type | life | written by | meaning |', '| --- | --- | --- | --- | --- |', ...rows, ''].join('\n');
+}
