@@ -1,0 +1,88 @@
+/** The life of an activation key, as whoever holds one sees it. See docs/states.md. */
+import type { ActivationKeyStore } from '../store/activation-keys.ts';
+import type { UserStore } from '../store/users.ts';
+import type { RequestContext } from './request-context.ts';
+
+/** Why a key does nothing. `superseded`: a newer mail replaced it, or another registration of the address was chosen. */
+export type DeadKey = { status: 'expired' | 'used' | 'unknown' | 'superseded' };
+
+export type KeyState =
+  | { status: 'pending'; expiresAt: Date; userId: string; attempt: number; email: string; locale: string }
+  | DeadKey;
+
+type FullState =
+  | {
+      status: 'pending' | 'expired';
+      activatesFor: number;
+      userId: string;
+      attempt: number;
+      email: string;
+      locale: string;
+    }
+  | { status: 'used' | 'unknown' | 'superseded' };
+
+/** 32 base62 characters; anything else was never mailed, and is not looked up. */
+const KEY = /^[A-Za-z0-9]{32}$/;
+
+export type Activation = ReturnType<typeof createActivation>;
+
+export interface ActivationOptions {
+  keys: ActivationKeyStore;
+  users: UserStore;
+  /** Throws `rate_limited` when the address has had its share of mail. */
+  allowMail: (email: string) => Promise<void>;
+  /** Told after a commit that owes a mail. */
+  onMailOwed: () => void;
+}
+
+export function createActivation({ keys, users, allowMail, onMailOwed }: ActivationOptions) {
+  async function look(key: string): Promise<FullState> {
+    const record = KEY.test(key) ? await keys.find(key) : undefined;
+    const user = record && (await users.activationState(record.userId));
+    if (!record || !user) return { status: 'unknown' };
+    if (user.status !== 'pending') return { status: 'used' };
+    // A registration whose address meanwhile has an account can never be activated: for whoever clicks, the account is there.
+    if (await users.hasAccount(user.emailKey)) return { status: 'used' };
+    if (user.activationAttempt !== record.attempt) return { status: 'superseded' };
+    const { userId, attempt, activatesFor } = record;
+    const { email, locale } = user;
+    return { status: activatesFor > 0 ? 'pending' : 'expired', activatesFor, userId, attempt, email, locale };
+  }
+
+  return {
+    /** Looks; changes nothing. @param now milliseconds, for the instant it expires at. */
+    async inspect(key: string, now: number): Promise<KeyState> {
+      const state = await look(key);
+      if (state.status === 'pending')
+        return { ...state, status: 'pending', expiresAt: new Date(now + state.activatesFor) };
+      return { status: state.status };
+    },
+
+    /** Spends the key: exactly one caller gets `activated`. */
+    async activate(key: string): Promise<{ status: 'activated'; user: { id: string; email: string } } | DeadKey> {
+      const state = await look(key);
+      if (state.status !== 'pending') return { status: state.status };
+      const user = await users.activate(state.userId, state.attempt);
+      if (user) {
+        await users.deleteRivals(user.id, user.email).catch(() => {});
+        return { status: 'activated', user };
+      }
+      // Somebody was faster: say what they did.
+      const now = await look(key);
+      return { status: now.status === 'pending' || now.status === 'expired' ? 'used' : now.status };
+    },
+
+    /** Mails a fresh key in place of a live or expired one, to the address the registration gave. */
+    async renew(
+      key: string,
+      context: RequestContext,
+    ): Promise<{ status: 'renewed' } | Exclude<DeadKey, { status: 'expired' }>> {
+      const state = await look(key);
+      if (state.status !== 'pending' && state.status !== 'expired') return { status: state.status };
+      await allowMail(state.email);
+      if (!(await users.renewActivation(state.userId, state.attempt, context))) return { status: 'superseded' };
+      onMailOwed();
+      return { status: 'renewed' };
+    },
+  };
+}

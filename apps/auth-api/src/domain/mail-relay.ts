@@ -1,0 +1,108 @@
+/**
+ * The relay from outbox to queue and back: publishes what is owed, deletes what was accepted, publishes again what the queue lost.
+ * Every instance runs one; none is special.
+ */
+import type { Logger } from 'pino';
+import type { MailQueue } from '../store/mail-queue.ts';
+import type { Outbox } from '../store/outbox.ts';
+
+/** Milliseconds between two passes nobody asked for: the net below the kick that follows each commit. */
+const INTERVAL = 1000;
+/** Passes between two searches for lost jobs: every 10 s. */
+const SEARCH_EVERY = 10;
+/** Seconds a published mail is left alone before its job is looked for. */
+const LOST_AFTER = 10;
+
+export type MailRelay = ReturnType<typeof createMailRelay>;
+
+export interface MailRelayOptions {
+  outbox: Outbox;
+  queue: MailQueue;
+  logger: Logger;
+  /** Seconds, see {@link LOST_AFTER}; a test asks sooner. */
+  lostAfter?: number;
+  /** Passes, see {@link SEARCH_EVERY}. */
+  searchEvery?: number;
+}
+
+export function createMailRelay({
+  outbox,
+  queue,
+  logger,
+  lostAfter = LOST_AFTER,
+  searchEvery = SEARCH_EVERY,
+}: MailRelayOptions) {
+  let timer: NodeJS.Timeout | undefined;
+  let running: Promise<void> | undefined;
+  let again = false;
+  let passes = 0;
+  let failing = false;
+
+  async function publish(): Promise<void> {
+    while ((await outbox.publishPending(queue.add)) > 0);
+  }
+
+  async function acknowledge(): Promise<void> {
+    for (let ids = await queue.accepted(); ids.length > 0; ids = await queue.accepted()) {
+      // Row first: a crash in between leaves the report, and it is acted on again.
+      await outbox.delete(ids);
+      await queue.acknowledge(ids);
+    }
+  }
+
+  /** A job in any state, failed ones too, is the worker's; only one that is nowhere was lost. */
+  async function republishLost(): Promise<void> {
+    const waiting = await outbox.publishedBefore(lostAfter);
+    if (waiting.length === 0) return;
+    const lost = await queue.missing(waiting);
+    // A mail accepted since the list was read is missing from the queue too: its report comes first, so the row is gone before this.
+    await acknowledge();
+    await outbox.touch(waiting);
+    await outbox.unpublish(lost);
+    if (lost.length > 0) logger.warn({ mails: lost.length }, 'jobs were lost with Redis: publishing their mails again');
+  }
+
+  async function pass(): Promise<void> {
+    try {
+      await publish();
+      await acknowledge();
+      passes += 1;
+      if (passes % searchEvery === 0) await republishLost();
+      if (failing) logger.info('the mail relay works again');
+      failing = false;
+    } catch (error) {
+      // One line when it begins; the rows wait and the next pass tries again.
+      if (!failing) logger.error({ err: error }, 'the mail relay cannot work: mails wait in the outbox');
+      failing = true;
+    }
+  }
+
+  /** Runs a pass now; a kick during one has another follow it, so that what was committed meanwhile is seen. */
+  function kick(): void {
+    if (running) {
+      again = true;
+      return;
+    }
+    running = pass().finally(() => {
+      running = undefined;
+      if (again) {
+        again = false;
+        kick();
+      }
+    });
+  }
+
+  return {
+    start(): void {
+      timer = setInterval(kick, INTERVAL);
+      kick();
+    },
+    kick,
+    /** Waits for the pass that runs; starts no other. */
+    async close(): Promise<void> {
+      clearInterval(timer);
+      again = false;
+      await running;
+    },
+  };
+}

@@ -1,0 +1,45 @@
+/**
+ * What a thread of the password pool runs: argon2id, and before a new password is hashed the check that it is not easy to guess.
+ * Both are CPU work of milliseconds, which the event loop of a service that verifies tokens must not do.
+ */
+import { constants, setPriority } from 'node:os';
+import { hashSync, verifySync } from '@node-rs/argon2';
+import { ZxcvbnFactory } from '@zxcvbn-ts/core';
+import { adjacencyGraphs, dictionary as commonDictionary } from '@zxcvbn-ts/language-common';
+import { dictionary as englishDictionary } from '@zxcvbn-ts/language-en';
+
+// Hashing yields to verifying: on Linux a priority belongs to the thread that sets it.
+try {
+  setPriority(constants.priority.PRIORITY_LOW);
+} catch {
+  // Where it may not be lowered, hashing competes on equal terms.
+}
+
+/** OWASP Password Storage Cheat Sheet: argon2id with 19 MiB, 2 iterations, parallelism 1.
+ * (`algorithm: 2` is the library's Algorithm.Argon2id, an ambient const enum that can't be imported.) */
+const ARGON2ID = { algorithm: 2, memoryCost: 19_456, timeCost: 2, parallelism: 1 } as const;
+
+/** zxcvbn's 0–4: 2 is "protects from unthrottled online attacks", and ours are throttled. */
+const LEAST_SCORE = 2;
+/** zxcvbn is superlinear in the length; its answer for the start of a long password is a lower bound. */
+const CHECKED_LENGTH = 72;
+
+const strength = new ZxcvbnFactory({
+  dictionary: { ...commonDictionary, ...englishDictionary },
+  graphs: adjacencyGraphs,
+});
+
+export type PasswordTask =
+  | { type: 'hash'; password: string; knownToOthers: string[] }
+  | { type: 'verify'; password: string; hash: string };
+
+export type PasswordTaskResult = { weak: boolean; hash: string } | { match: boolean };
+
+/** Hashing is done for a weak password too, so that the answer takes the same time. */
+export default function run(task: PasswordTask): PasswordTaskResult {
+  // NFKC: the same password typed on another keyboard must be the same bytes (NIST SP 800-63B section 5.1.1.2).
+  const password = task.password.normalize('NFKC');
+  if (task.type === 'verify') return { match: verifySync(task.hash, password) };
+  const { score } = strength.check(password.slice(0, CHECKED_LENGTH), task.knownToOthers);
+  return { weak: score < LEAST_SCORE, hash: hashSync(password, ARGON2ID) };
+}

@@ -1,0 +1,40 @@
+/** The process: environment in, signals handled, exit code out. Everything else is app.ts. */
+import { InvalidEnvironment } from '@latchkey/shared/environment';
+import { createLogger } from '@latchkey/shared/logger';
+import closeWithGrace from 'close-with-grace';
+import { buildApp } from './app.ts';
+import { type Env, readEnv } from './env.ts';
+
+/** Milliseconds from SIGTERM to the end, whatever hangs: below the 10 s after which container runtimes kill. */
+const CLOSE_WITHIN = 9000;
+
+function environment(): Env {
+  try {
+    return readEnv(process.env);
+  } catch (error) {
+    if (!(error instanceof InvalidEnvironment)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    process.exit(1);
+  }
+}
+
+const env = environment();
+const logger = createLogger('auth-api', env.LOG_LEVEL);
+const app = await buildApp({ env, logger });
+
+closeWithGrace(
+  { delay: CLOSE_WITHIN, logger: { error: (message) => logger.error(message) } },
+  async ({ signal, err }) => {
+    if (err) logger.fatal({ err }, 'unexpected error: stopping');
+    else logger.info({ signal }, 'stopping');
+    await app.close();
+  },
+);
+
+try {
+  await app.listen({ host: env.HOST, port: env.PORT });
+} catch (error) {
+  logger.fatal({ err: error }, 'cannot listen');
+  process.exitCode = 1;
+  await app.close();
+}

@@ -1,0 +1,98 @@
+/** Turns whatever goes wrong into one RFC 9457 answer, one log line and, for a dependency that is down, a metric. */
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifySchemaValidationError } from 'fastify/types/schema.js';
+import fp from 'fastify-plugin';
+import { unavailableDependency } from '../dependency-errors.ts';
+import type { Metrics } from '../metrics.ts';
+import { challenge, type InputError, Problem, problemBody } from '../problems.ts';
+
+/** Seconds after which a caller may try again when a dependency is down: reconnecting takes at most one. */
+const RETRY_AFTER = 2;
+
+/** Fastify's own refusals. What is not listed and not below 500 is ours to explain. */
+const FASTIFY_CODES: Record<string, (error: FastifyError) => Problem> = {
+  FST_ERR_CTP_BODY_TOO_LARGE: () => new Problem('body_too_large', { detail: 'A body may have 16 KiB' }),
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: () => new Problem('unsupported_media_type', { detail: 'Send application/json' }),
+  FST_ERR_CTP_EMPTY_JSON_BODY: () => invalidBody('is empty, but JSON is expected'),
+  FST_ERR_CTP_INVALID_JSON_BODY: () => invalidBody('is not valid JSON'),
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: () => invalidBody('has another length than Content-Length says'),
+  FST_ERR_BAD_URL: () =>
+    new Problem('invalid_request', { errors: [{ pointer: '/path', detail: 'is not a valid path' }] }),
+};
+
+const invalidBody = (detail: string) =>
+  new Problem('invalid_request', { errors: [{ pointer: '', detail: `The body ${detail}` }] });
+
+/** Where ajv saw the fault, as a pointer that names the field, a missing or unknown one too. */
+function inputErrors(error: FastifyError): InputError[] {
+  const place =
+    error.validationContext === 'body'
+      ? ''
+      : `/${error.validationContext === 'querystring' ? 'query' : error.validationContext}`;
+  const all = (error.validation ?? []).map((fault) => {
+    const { instancePath, keyword, params } = fault;
+    if (keyword === 'required')
+      return { pointer: `${place}${instancePath}/${params.missingProperty}`, detail: 'is required' };
+    if (keyword === 'additionalProperties')
+      return { pointer: `${place}${instancePath}/${params.additionalProperty}`, detail: 'is not a known field' };
+    return { pointer: `${place}${instancePath}`, detail: expectation(fault) ?? 'is not valid' };
+  });
+  // One field may break several rules: the first of each says enough.
+  return all.filter(({ pointer }, index) => all.findIndex((other) => other.pointer === pointer) === index).slice(0, 20);
+}
+
+/** A regular expression explains nothing to a person: the schema's description says in words what it wants (ajv's `verbose`). */
+function expectation(fault: FastifySchemaValidationError): string | undefined {
+  if (fault.keyword !== 'pattern') return fault.message;
+  const schema = 'parentSchema' in fault ? fault.parentSchema : undefined;
+  const described = typeof schema === 'object' && schema !== null && 'description' in schema;
+  return `must be ${described ? schema.description : 'in the documented form'}`;
+}
+
+function asProblem(error: FastifyError): Problem {
+  if (error instanceof Problem) return error;
+  if (error.validation) return new Problem('invalid_request', { errors: inputErrors(error) });
+  const known = FASTIFY_CODES[error.code];
+  if (known) return known(error);
+  const dependency = unavailableDependency(error);
+  if (dependency)
+    return new Problem('dependency_unavailable', {
+      detail: `${dependency} is not available`,
+      retryAfter: RETRY_AFTER,
+      cause: error,
+    });
+  if (error.statusCode !== undefined && error.statusCode >= 400 && error.statusCode < 500)
+    return invalidBody('cannot be read');
+  return new Problem('internal_error', { cause: error });
+}
+
+/** Sends a problem with the headers its status wants. */
+export function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const authenticate = challenge(problem);
+  if (authenticate !== undefined) reply.header('www-authenticate', authenticate);
+  if (problem.status === 429 || problem.status === 503)
+    reply.header('retry-after', problem.details.retryAfter ?? RETRY_AFTER);
+  return reply
+    .code(problem.status)
+    .header('cache-control', 'no-store')
+    .type('application/problem+json')
+    .send(problemBody(problem, request.id));
+}
+
+export const problemAnswers = fp(
+  async (app: FastifyInstance, { metrics }: { metrics: Metrics }) => {
+    app.setErrorHandler((error: FastifyError, request, reply) => {
+      const problem = asProblem(error);
+      if (problem.code === 'dependency_unavailable') {
+        const dependency = unavailableDependency(problem.cause) ?? 'unknown';
+        metrics.dependencyErrors.inc({ dependency });
+        request.log.error({ err: problem.cause, dependency, route: request.routeOptions.url }, 'a dependency is down');
+      } else if (problem.status >= 500) {
+        request.log.error({ err: problem.cause ?? problem, route: request.routeOptions.url }, 'request failed');
+      }
+      return sendProblem(problem, request, reply);
+    });
+    app.setNotFoundHandler((request, reply) => sendProblem(new Problem('not_found'), request, reply));
+  },
+  { name: 'problem-answers' },
+);

@@ -1,0 +1,32 @@
+/** What of a request the domain and the queue get to see. */
+import type { FastifyRequest } from 'fastify';
+import type { RequestContext } from '../domain/request-context.ts';
+import type { Device } from '../store/sessions.ts';
+
+/** W3C Trace Context section 3.2, version 00. */
+const TRACEPARENT = /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
+
+export function requestContext(request: FastifyRequest): RequestContext {
+  const { traceparent } = request.headers;
+  return {
+    requestId: request.id,
+    traceparent: typeof traceparent === 'string' && TRACEPARENT.test(traceparent) ? traceparent : undefined,
+  };
+}
+
+/** Enough of a user agent to recognise a device by. */
+const USER_AGENT_LENGTH = 200;
+
+export function device(request: FastifyRequest, deviceName: string | undefined): Device {
+  return {
+    deviceName: deviceName ?? null,
+    userAgent: request.headers['user-agent']?.slice(0, USER_AGENT_LENGTH) ?? null,
+    ip: request.ip,
+  };
+}
+
+/** The first language the browser prefers, or English. */
+export function preferredLocale(request: FastifyRequest): string {
+  const first = request.headers['accept-language']?.split(/[,;]/, 1)[0]?.trim() ?? '';
+  return /^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$/.test(first) ? first : 'en';
+}

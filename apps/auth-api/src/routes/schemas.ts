@@ -1,0 +1,114 @@
+/** What requests and answers look like. Validation, serialisation and the OpenAPI document are all made from these. */
+import { type TSchema, Type } from 'typebox';
+import { EMAIL_PATTERN } from '../domain/email-address.ts';
+import { type ProblemCode, statusesOf } from '../problems.ts';
+
+/** No control characters: nothing that could start a header line, end a C string or move a terminal's cursor. */
+const PRINTABLE = '^[^\\u0000-\\u001F\\u007F-\\u009F\\u2028\\u2029]*$';
+
+export const Email = Type.String({
+  pattern: EMAIL_PATTERN,
+  maxLength: 254,
+  description: 'an e-mail address (RFC 5321, ASCII, at most 254 characters)',
+  examples: ['ada@example.com'],
+});
+
+/** At least 8 (NIST SP 800-63B section 5.1.1.2); at most 256 so that hashing it costs what hashing costs. */
+export const NewPassword = Type.String({
+  minLength: 8,
+  maxLength: 256,
+  pattern: '^[^\\u0000]*$',
+  description: 'a password without null characters',
+  format: 'password',
+  examples: ['correct horse battery staple'],
+});
+export const Password = Type.String({
+  minLength: 1,
+  maxLength: 256,
+  pattern: '^[^\\u0000]*$',
+  description: 'a password without null characters',
+  format: 'password',
+});
+export const DisplayName = Type.String({
+  minLength: 1,
+  maxLength: 100,
+  pattern: PRINTABLE,
+  description: 'text without control characters',
+  examples: ['Ada Lovelace'],
+});
+export const DeviceName = Type.String({
+  minLength: 1,
+  maxLength: 100,
+  pattern: PRINTABLE,
+  description: 'text without control characters',
+  examples: ['Pixel 9'],
+});
+/** BCP 47, the part of its syntax that names a language, a script and a region. */
+export const Locale = Type.String({
+  pattern: '^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$',
+  description: 'a BCP 47 language tag',
+  examples: ['de', 'en-GB'],
+});
+export const ActivationKey = Type.String({ maxLength: 128, description: '32 base62 characters, from the mailed link' });
+export const Instant = Type.String({ format: 'date-time' });
+export const Seconds = Type.Integer({ minimum: 0 });
+
+export const UserStatus = Type.Union([Type.Literal('pending'), Type.Literal('active'), Type.Literal('suspended')]);
+
+export const Session = Type.Object({
+  id: Type.String(),
+  device_name: Type.Union([Type.String(), Type.Null()]),
+  created_at: Instant,
+});
+
+export const TokenResponse = Type.Object({
+  access_token: Type.String(),
+  token_type: Type.Literal('Bearer'),
+  expires_in: Type.Union([Seconds, Type.Null()]),
+  refresh_token: Type.Optional(Type.String()),
+  refresh_expires_in: Type.Optional(Seconds),
+  session: Session,
+  first_session: Type.Boolean(),
+});
+
+export const NoContent = Type.Null({ description: 'Done' });
+
+const problemSchema = (codes: readonly ProblemCode[]) =>
+  Type.Object(
+    {
+      type: Type.String(),
+      title: Type.String(),
+      status: Type.Integer(),
+      code: Type.Union(codes.map((code) => Type.Literal(code))),
+      detail: Type.Optional(Type.String()),
+      errors: Type.Optional(
+        Type.Array(Type.Object({ pointer: Type.String({ description: 'RFC 6901' }), detail: Type.String() })),
+      ),
+      request_id: Type.String(),
+    },
+    { description: `RFC 9457 problem: ${codes.join(', ')}` },
+  );
+
+/** What any route may answer: Fastify's own refusals, a bug, a dependency that is down. */
+const EVERYWHERE = [
+  'invalid_request',
+  'body_too_large',
+  'unsupported_media_type',
+  'internal_error',
+  'dependency_unavailable',
+] as const;
+
+/**
+ * The `response` of a route: its answers and every problem it can refuse with, each under its status.
+ * Together with {@link EVERYWHERE} this is all it may send; a test sees to it.
+ */
+export function answers(success: Record<number, TSchema>, ...codes: ProblemCode[]): Record<number, unknown> {
+  const problems = [...statusesOf([...new Set([...codes, ...EVERYWHERE])])].map(
+    ([status, group]) =>
+      [status, { content: { 'application/problem+json': { schema: problemSchema(group) } } }] as const,
+  );
+  return { ...Object.fromEntries(problems), ...success };
+}
+
+/** What `request.authenticate()` can refuse with. */
+export const UNAUTHENTICATED = ['missing_token', 'invalid_token', 'session_revoked'] as const satisfies ProblemCode[];

@@ -1,0 +1,94 @@
+/** Login and refresh. */
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import { Type } from 'typebox';
+import { emailKey } from '../domain/email-address.ts';
+import type { Login, TokenPair } from '../domain/login.ts';
+import type { RateLimits } from '../rate-limits.ts';
+import { device } from './request-context.ts';
+import { answers, DeviceName, Email, Password, TokenResponse } from './schemas.ts';
+
+const body = (pair: TokenPair, firstSession: boolean) => ({
+  access_token: pair.accessToken,
+  token_type: 'Bearer' as const,
+  expires_in: pair.expiresIn,
+  refresh_token: pair.refreshToken,
+  refresh_expires_in: pair.refreshExpiresIn,
+  session: {
+    id: pair.session.id,
+    device_name: pair.session.deviceName,
+    created_at: pair.session.createdAt.toISOString(),
+  },
+  first_session: firstSession,
+});
+
+export interface TokenRoutesOptions {
+  login: Login;
+  rateLimits: RateLimits;
+}
+
+export const tokenRoutes: FastifyPluginAsyncTypebox<TokenRoutesOptions> = async (app, { login, rateLimits }) => {
+  // RFC 6749 section 5.1: a token response is never cached.
+  app.addHook('onSend', async (_request, reply) => {
+    reply.header('cache-control', 'no-store');
+  });
+
+  app.post(
+    '/tokens',
+    {
+      schema: {
+        operationId: 'login',
+        tags: ['Tokens'],
+        summary: 'Log in: opens a session',
+        body: Type.Object(
+          {
+            email: Email,
+            password: Password,
+            device_name: Type.Optional(DeviceName),
+            token_format: Type.Optional(Type.Literal('jwt')),
+          },
+          { additionalProperties: false },
+        ),
+        response: answers(
+          { 200: TokenResponse },
+          'invalid_credentials',
+          'account_not_activated',
+          'account_suspended',
+          'rate_limited',
+          'overloaded',
+        ),
+      },
+    },
+    async (request) => {
+      const { email, password, device_name: deviceName } = request.body;
+      await rateLimits.consume('loginPerIp', request.ip);
+      await rateLimits.consume('loginPerAccount', emailKey(email));
+      const { firstSession, ...pair } = await login.login(email, password, device(request, deviceName), Date.now());
+      await rateLimits.reset('loginPerAccount', emailKey(email));
+      return body(pair, firstSession);
+    },
+  );
+
+  app.post(
+    '/tokens/refresh',
+    {
+      schema: {
+        operationId: 'refresh',
+        tags: ['Tokens'],
+        summary: 'The next token pair of a session',
+        description: 'Safe to repeat: every call with the same token within REFRESH_GRACE gets the same successor.',
+        body: Type.Object(
+          { refresh_token: Type.String({ minLength: 1, maxLength: 512 }) },
+          { additionalProperties: false },
+        ),
+        response: answers(
+          { 200: TokenResponse },
+          'invalid_refresh_token',
+          'refresh_token_reused',
+          'session_expired',
+          'session_revoked',
+        ),
+      },
+    },
+    async (request) => body(await login.refresh(request.body.refresh_token, Date.now()), false),
+  );
+};

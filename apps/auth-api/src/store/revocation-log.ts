@@ -1,0 +1,35 @@
+/** The revocation log: what every verifier copies. */
+import type { RedisKeys } from '@latchkey/shared/redis-keys';
+import type { RevocationCopy } from '@latchkey/verifier/revocation-copy';
+import type { Redis } from 'ioredis';
+
+/** Seconds added to the life of an entry: a verifier whose clock is behind still thinks a token alive that long. */
+const CLOCK_TOLERANCE = 60;
+
+export type RevocationLog = ReturnType<typeof createRevocationLog>;
+
+/**
+ * @param accessTokenTtl seconds: how long after its session an access token can live, and so how long an entry matters.
+ * @param copy this instance's own copy, which learns before the caller gets its answer.
+ */
+export function createRevocationLog(redis: Redis, keys: RedisKeys, accessTokenTtl: number, copy: RevocationCopy) {
+  const life = accessTokenTtl + CLOCK_TOLERANCE;
+  return {
+    /**
+     * Has the access tokens of these sessions refused everywhere.
+     * @param now milliseconds
+     * @throws what Redis throws: then nothing may be reported as revoked.
+     */
+    async denySessions(sessionIds: readonly string[], now: number): Promise<void> {
+      const until = Math.ceil(now / 1000) + life;
+      const oldest = now - life * 1000;
+      // The own copy first: it errs to the safe side, and a write whose reply is lost has been applied.
+      for (const sessionId of sessionIds) copy.deny(sessionId, until);
+      await Promise.all(
+        sessionIds.map((sessionId) =>
+          redis.xadd(keys.revocations, 'MINID', '~', oldest, '*', 'sid', sessionId, 'until', until),
+        ),
+      );
+    },
+  };
+}
