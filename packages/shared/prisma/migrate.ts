@@ -11,7 +11,7 @@ if (!databaseUrl) {
 try {
   const applied = await applyMigrations(databaseUrl);
   process.stdout.write(applied.length > 0 ? `applied ${applied.join(', ')}\n` : 'nothing to apply\n');
-  // The engine keeps its connection: leave without waiting for it.
+  // The engine leaves the 10 s timer of its advisory lock behind.
   process.exit(0);
 } catch (error) {
   process.stderr.write(`migration failed: ${error instanceof Error ? error.message : String(error)}\n`);

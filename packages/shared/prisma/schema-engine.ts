@@ -8,6 +8,7 @@ import { dirname, join } from 'node:path';
 import { PrismaPg } from '@prisma/adapter-pg';
 import { bindMigrationAwareSqlAdapterFactory } from '@prisma/driver-adapter-utils';
 import * as glue from '@prisma/schema-engine-wasm/schema_engine_bg';
+import pg from 'pg';
 
 const folder = import.meta.dirname;
 const noFilter = { externalTables: [], externalEnums: [] };
@@ -61,16 +62,22 @@ function migrationsList() {
 
 async function withEngine<T>(databaseUrl: string, use: (engine: SchemaEngine) => Promise<T>): Promise<T> {
   await instantiate();
-  const adapter = bindMigrationAwareSqlAdapterFactory(new PrismaPg({ connectionString: databaseUrl }));
-  const engine = await glue.SchemaEngine.new(
-    { datamodels: [['schema.prisma', schemaFile().files[0]?.content ?? '']] },
-    () => {},
-    adapter,
-  );
+  // A pool of our own, because the engine keeps its connection, and with it the advisory lock, until that is closed.
+  const pool = new pg.Pool({ connectionString: databaseUrl });
+  const adapter = bindMigrationAwareSqlAdapterFactory(new PrismaPg(pool));
   try {
-    return await use(engine);
+    const engine = await glue.SchemaEngine.new(
+      { datamodels: schemaFile().files.map(({ path, content }) => [path, content]) },
+      () => {},
+      adapter,
+    );
+    try {
+      return await use(engine);
+    } finally {
+      engine.free();
+    }
   } finally {
-    engine.free();
+    await pool.end();
   }
 }
 

@@ -1,0 +1,37 @@
+import { readFileSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { keyConventions, keyTable, redisKeys } from '../src/redis-keys.ts';
+
+test('the table in docs/redis-keys.md is the one the conventions give', () => {
+  const page = readFileSync(new URL('../../../docs/redis-keys.md', import.meta.url), 'utf8');
+  expect(page).toContain(keyTable());
+});
+
+test('every key starts with latchkey: and every builder has its convention', () => {
+  const keys = redisKeys();
+  const built: Record<keyof typeof keyConventions, string> = {
+    activationKey: keys.activationKey('HASH'),
+    session: keys.session('USER', 'SESSION'),
+    sessions: keys.sessions('USER'),
+    endedSessions: keys.endedSessions('USER'),
+    revocations: keys.revocations,
+    rateLimit: `${keys.rateLimit('LIMIT')}:SUBJECT`,
+    mailQueue: `${keys.mailQueuePrefix}:mail:ID`,
+    mailLedger: keys.mailLedger('MAIL'),
+    mailAccepted: keys.mailAccepted,
+  };
+  for (const [name, { pattern }] of Object.entries(keyConventions)) {
+    // `<anything in angle brackets>` and `*` stand for a value.
+    const shape = new RegExp(`^${pattern.replaceAll(/[{}().+?]/g, '\\$&').replaceAll(/<[^>]+>|\*/g, '[A-Z]+')}$`);
+    expect(built[name as keyof typeof built]).toMatch(shape);
+  }
+});
+
+test('what changes together shares a hash tag, so that Redis Cluster keeps it in one slot', () => {
+  const keys = redisKeys();
+  const tag = (key: string) => key.match(/\{([^}]+)\}/)?.[1];
+  expect(
+    new Set([keys.session('u', 's'), keys.sessionPrefix('u'), keys.sessions('u'), keys.endedSessions('u')].map(tag)),
+  ).toEqual(new Set(['u']));
+  expect(new Set([keys.mailQueuePrefix, keys.mailLedger('m'), keys.mailAccepted].map(tag))).toEqual(new Set(['mail']));
+});
