@@ -19,6 +19,7 @@ import { createSessions } from './domain/sessions.ts';
 import { createSigningKeys } from './domain/signing-keys.ts';
 import type { Env } from './env.ts';
 import { createMetrics } from './metrics.ts';
+import { NotReady } from './not-ready.ts';
 import { bearerAuth } from './plugins/bearer-auth.ts';
 import { openapi } from './plugins/openapi.ts';
 import { problemAnswers } from './plugins/problem-answers.ts';
@@ -26,7 +27,7 @@ import { requestId, requestLog } from './plugins/request-log.ts';
 import { createRateLimits } from './rate-limits.ts';
 import { accountRoutes } from './routes/accounts.ts';
 import { meRoutes } from './routes/me.ts';
-import { NotReady, operationRoutes } from './routes/operations.ts';
+import { operationRoutes } from './routes/operations.ts';
 import { pageRoutes } from './routes/pages.ts';
 import { sessionRoutes } from './routes/sessions.ts';
 import { tokenRoutes } from './routes/tokens.ts';
@@ -136,7 +137,7 @@ export async function buildApp({ env, logger, namespace, relay: relayOptions }: 
   await app.register(sessionRoutes, { prefix: '/v1', sessions });
   await app.register(verifyRoutes, { prefix: '/v1' });
   await app.register(wellKnownRoutes, { signingKeys });
-  await app.register(pageRoutes, { activation, rateLimits });
+  await app.register(pageRoutes, { activation, rateLimits, publicUrl: env.PUBLIC_URL });
   await app.register(operationRoutes, {
     metrics,
     checks: {

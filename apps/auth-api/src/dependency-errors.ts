@@ -23,11 +23,11 @@ const SQLSTATE = /(?:^|[`'":\s(])(?:08[0-9A-Z]{3}|57P0[1-5]|53[0-9]00|25006)(?:$
 const POSTGRES_MESSAGE =
   /timeout exceeded when trying to connect|query read timeout|connection terminated|can't reach database|server has closed the connection|client has encountered a connection error|socket ?timeout|not queryable|expired transaction|transaction already closed|unable to start a transaction/i;
 
-/** What ioredis and the server answer while Redis is away, loading, read-only after a failover, full, or blocked by a script. */
+/** What ioredis says while Redis is away. What the server itself answers (loading, read-only after a failover, full, no such right) is a ReplyError. */
 const REDIS_MESSAGE =
-  /^(?:LOADING|READONLY|MISCONF|OOM|CLUSTERDOWN|MASTERDOWN|NOREPLICAS|TRYAGAIN|BUSY)\b|connection is closed|stream isn't writeable|command timed out|connection in subscriber mode|max retries per request|redis connection is not ready|connect ETIMEDOUT/i;
+  /connection is closed|stream isn't writeable|command timed out|connection in subscriber mode|max retries per request|redis connection is not ready|connect ETIMEDOUT/i;
 
-const REDIS_NAMES = new Set(['MaxRetriesPerRequestError', 'AbortError', 'ClusterAllFailedError']);
+const REDIS_NAMES = new Set(['MaxRetriesPerRequestError', 'ReplyError', 'AbortError', 'ClusterAllFailedError']);
 
 /** @returns the dependency that is down, or undefined when the error is not about one. */
 export function unavailableDependency(error: unknown): DependencyName | undefined {

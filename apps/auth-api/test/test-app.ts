@@ -6,8 +6,10 @@ import { startProcess } from '@latchkey/dev-stack/processes';
 import { startRedis } from '@latchkey/dev-stack/redis';
 import { repositoryRoot } from '@latchkey/dev-stack/repository';
 import { createTestDatabase } from '@latchkey/dev-stack/test-database';
+import type {} from '@latchkey/dev-stack/test-stack';
 import { createLogger } from '@latchkey/shared/logger';
 import type { InjectOptions } from 'fastify';
+import pg from 'pg';
 import { inject, onTestFinished, vi } from 'vitest';
 import { type AppOptions, buildApp } from '../src/app.ts';
 import { readEnv } from '../src/env.ts';
@@ -91,6 +93,24 @@ export async function startTestApp({ env = {}, namespace, relay, ...stores }: Te
     register: (email: string, password = PASSWORD) => call('POST', '/v1/users', { email, password }),
     login: (email: string, password = PASSWORD, device_name?: string) =>
       call('POST', '/v1/tokens', { email, password, ...(device_name !== undefined && { device_name }) }),
+    /** Every row of every table as text. */
+    async dumpDatabase(): Promise<string[]> {
+      const client = new pg.Client({ connectionString: databaseUrl });
+      await client.connect();
+      try {
+        const tables = await client.query<{ name: string }>(
+          `SELECT quote_ident(tablename) AS name FROM pg_tables WHERE schemaname = 'public'`,
+        );
+        const dump: string[] = [];
+        for (const { name } of tables.rows) {
+          const { rows } = await client.query<{ row: string }>(`SELECT t::text AS row FROM ${name} t`);
+          dump.push(...rows.map(({ row }) => row));
+        }
+        return dump;
+      } finally {
+        await client.end();
+      }
+    },
     async close() {
       await app.close();
       await database?.drop();

@@ -79,7 +79,7 @@ export function createMailRelay({
 
   /** Runs a pass now; a kick during one has another follow it, so that what was committed meanwhile is seen. */
   function kick(): void {
-    if (running) {
+    if (running !== undefined) {
       again = true;
       return;
     }

@@ -2,6 +2,7 @@
 import { createHash, createPrivateKey, createPublicKey, generateKeyPair, type JsonWebKey } from 'node:crypto';
 import { promisify } from 'node:util';
 import { createSigner, type SignerSync } from 'fast-jwt';
+import { NotReady } from '../not-ready.ts';
 import { Problem } from '../problems.ts';
 import type { SigningKeyStore, StoredSigningKey } from '../store/signing-keys.ts';
 import type { AccessTokenClaims } from './access-token.ts';
@@ -104,7 +105,7 @@ function privatePem({ kid, sealedPrivateKey }: StoredSigningKey, keyring: Keyrin
   try {
     pkcs8 = keyring.unseal(sealedPrivateKey, kid);
   } catch (cause) {
-    throw new Error(`MASTER_KEY does not open the signing key ${kid}: it was sealed with another one`, { cause });
+    throw new NotReady(`MASTER_KEY does not open the signing key ${kid}: it was sealed with another one`, { cause });
   }
   return createPrivateKey({ key: pkcs8, format: 'der', type: 'pkcs8' })
     .export({ format: 'pem', type: 'pkcs8' })

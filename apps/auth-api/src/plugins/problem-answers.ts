@@ -4,6 +4,7 @@ import type { FastifySchemaValidationError } from 'fastify/types/schema.js';
 import fp from 'fastify-plugin';
 import { unavailableDependency } from '../dependency-errors.ts';
 import type { Metrics } from '../metrics.ts';
+import { NotReady } from '../not-ready.ts';
 import { challenge, type InputError, Problem, problemBody } from '../problems.ts';
 
 /** Seconds after which a caller may try again when a dependency is down: reconnecting takes at most one. */
@@ -32,14 +33,20 @@ function inputErrors(error: FastifyError): InputError[] {
   const all = (error.validation ?? []).map((fault) => {
     const { instancePath, keyword, params } = fault;
     if (keyword === 'required')
-      return { pointer: `${place}${instancePath}/${params.missingProperty}`, detail: 'is required' };
+      return { pointer: `${place}${instancePath}/${escaped(params.missingProperty)}`, detail: 'is required' };
     if (keyword === 'additionalProperties')
-      return { pointer: `${place}${instancePath}/${params.additionalProperty}`, detail: 'is not a known field' };
+      return {
+        pointer: `${place}${instancePath}/${escaped(params.additionalProperty)}`,
+        detail: 'is not a known field',
+      };
     return { pointer: `${place}${instancePath}`, detail: expectation(fault) ?? 'is not valid' };
   });
   // One field may break several rules: the first of each says enough.
   return all.filter(({ pointer }, index) => all.findIndex((other) => other.pointer === pointer) === index).slice(0, 20);
 }
+
+/** A name as one part of a pointer (RFC 6901 section 3); ajv's `instancePath` is one already. */
+const escaped = (name: unknown): string => String(name).replaceAll('~', '~0').replaceAll('/', '~1');
 
 /** A regular expression explains nothing to a person: the schema's description says in words what it wants (ajv's `verbose`). */
 function expectation(fault: FastifySchemaValidationError): string | undefined {
@@ -54,6 +61,8 @@ function asProblem(error: FastifyError): Problem {
   if (error.validation) return new Problem('invalid_request', { errors: inputErrors(error) });
   const known = FASTIFY_CODES[error.code];
   if (known) return known(error);
+  if (error instanceof NotReady)
+    return new Problem('dependency_unavailable', { detail: error.message, retryAfter: RETRY_AFTER, cause: error });
   const dependency = unavailableDependency(error);
   if (dependency)
     return new Problem('dependency_unavailable', {

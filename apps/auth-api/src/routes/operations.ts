@@ -3,6 +3,7 @@ import { setTimeout } from 'node:timers/promises';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import type { Metrics } from '../metrics.ts';
+import { NotReady } from '../not-ready.ts';
 import { answers } from './schemas.ts';
 
 /** Milliseconds a dependency has to answer. */
@@ -83,8 +84,3 @@ export const operationRoutes: FastifyPluginAsyncTypebox<{ checks: Checks; metric
     async (_request, reply) => reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()),
   );
 };
-
-/** A dependency answers but cannot be used yet; the message is safe to show. */
-export class NotReady extends Error {
-  override readonly name = 'NotReady';
-}

@@ -23,13 +23,13 @@ export function createRevocationLog(redis: Redis, keys: RedisKeys, accessTokenTt
     async denySessions(sessionIds: readonly string[], now: number): Promise<void> {
       const until = Math.ceil(now / 1000) + life;
       const oldest = now - life * 1000;
-      // The own copy first: it errs to the safe side, and a write whose reply is lost has been applied.
-      for (const sessionId of sessionIds) copy.deny(sessionId, until);
       await Promise.all(
         sessionIds.map((sessionId) =>
           redis.xadd(keys.revocations, 'MINID', '~', oldest, '*', 'sid', sessionId, 'until', until),
         ),
       );
+      // Not before it is written: a caller told that it failed must still get in to try again.
+      for (const sessionId of sessionIds) copy.deny(sessionId, until);
     },
   };
 }

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { Database } from '@latchkey/shared/database';
 import { emailKey } from '../domain/email-address.ts';
 import type { RequestContext } from '../domain/request-context.ts';
+import { NotReady } from '../not-ready.ts';
 
 export interface Registration {
   email: string;
@@ -33,6 +34,9 @@ const UNIQUE_VIOLATION = '23505';
 
 const isUniqueViolation = (error: unknown): boolean =>
   error instanceof Error && 'code' in error && error.code === 'P2010' && error.message.includes(UNIQUE_VIOLATION);
+
+/** SQLSTATE undefined_table, undefined_column */
+const isUndefinedInSchema = (error: unknown): boolean => error instanceof Error && /42P01|42703/.test(error.message);
 
 /** The part of a mail's payload the request decides (packages/shared/src/mail-jobs.ts); the statement adds the rest. */
 const envelope = ({ requestId, traceparent }: RequestContext): string =>
@@ -150,7 +154,12 @@ export function createUserStore(db: Database) {
 
     /** Whether the schema is there: asks for what the newest migration made. */
     async migrated(): Promise<void> {
-      await db.$queryRaw`SELECT activation_attempt FROM users LIMIT 1`;
+      try {
+        await db.$queryRaw`SELECT activation_attempt FROM users LIMIT 1`;
+      } catch (error) {
+        if (isUndefinedInSchema(error)) throw new NotReady('the database is not migrated: run pnpm migrate');
+        throw error;
+      }
     },
 
     async profile(userId: string): Promise<UserProfile | null> {

@@ -1,0 +1,110 @@
+import { createTestDatabase } from '@latchkey/dev-stack/test-database';
+import pg from 'pg';
+import { afterAll, beforeAll, expect, inject, onTestFinished, test } from 'vitest';
+import { startTestApp, type TestApp, testApp } from './test-app.ts';
+
+let api: TestApp;
+beforeAll(async () => {
+  api = await startTestApp();
+});
+afterAll(() => api.close());
+
+interface Operation {
+  operationId: string;
+  summary: string;
+  responses: Record<string, { content?: Record<string, unknown> }>;
+  security?: object[];
+}
+const operations = async () => {
+  const document = (await api.get('/openapi.json')).json() as {
+    openapi: string;
+    paths: Record<string, Record<string, Operation>>;
+  };
+  return {
+    document,
+    list: Object.entries(document.paths).flatMap(([path, methods]) =>
+      Object.entries(methods).map(([method, operation]) => ({ path, method, operation })),
+    ),
+  };
+};
+
+test('the OpenAPI document lists every route of the contract that exists', async () => {
+  const { document, list } = await operations();
+  expect(document.openapi).toBe('3.1.0');
+  const names = list.map(({ path, method }) => `${method.toUpperCase()} ${path}`);
+  expect(names).toEqual(
+    expect.arrayContaining([
+      'POST /v1/users',
+      'POST /v1/activations',
+      'GET /v1/activations/{key}',
+      'POST /v1/activations/{key}',
+      'POST /v1/activations/{key}/renewal',
+      'GET /activate/{key}',
+      'GET /v1/me',
+      'POST /v1/tokens',
+      'POST /v1/tokens/refresh',
+      'GET /v1/sessions',
+      'DELETE /v1/sessions/current',
+      'DELETE /v1/sessions/{id}',
+      'DELETE /v1/sessions',
+      'GET /v1/verify',
+      'GET /.well-known/jwks.json',
+      'GET /livez',
+      'GET /readyz',
+      'GET /metrics',
+    ]),
+  );
+});
+
+test('every operation has a name of its own, a summary, and a schema for each way it can end', async () => {
+  const { list } = await operations();
+  const verify = list.filter(({ path }) => path !== '/v1/verify');
+  expect(new Set(verify.map(({ operation }) => operation.operationId)).size).toBe(verify.length);
+  for (const { path, method, operation } of list) {
+    expect(operation.summary, `${method} ${path}`).toBeTruthy();
+    expect(Object.keys(operation.responses), `${method} ${path}`).toEqual(expect.arrayContaining(['500', '503']));
+  }
+});
+
+test('a refusal is documented as the problem it is', async () => {
+  const { document } = await operations();
+  const refused = document.paths['/v1/tokens']?.post?.responses['401'];
+  expect(Object.keys(refused?.content ?? {})).toEqual(['application/problem+json']);
+});
+
+test('the documentation page is served', async () => {
+  const response = await api.get('/docs/');
+  expect(response.statusCode).toBe(200);
+  expect(response.headers['content-type']).toContain('text/html');
+});
+
+test('an unknown path is a problem too, and the request id of a sane caller comes back', async () => {
+  const response = await api.call('GET', '/nowhere', undefined, { 'x-request-id': 'trace-42' });
+  expect(response.statusCode).toBe(404);
+  expect(response.headers['x-request-id']).toBe('trace-42');
+  expect(response.json()).toMatchObject({
+    type: 'urn:latchkey:problem:not_found',
+    code: 'not_found',
+    status: 404,
+    request_id: 'trace-42',
+  });
+  const insane = await api.call('GET', '/nowhere', undefined, { 'x-request-id': 'a b<script>' });
+  expect(insane.headers['x-request-id']).not.toBe('a b<script>');
+});
+
+test('a database that is not migrated leaves the app alive but not ready, saying what to do', async () => {
+  const database = await createTestDatabase(inject('databaseUrl'));
+  const client = new pg.Client({ connectionString: database.url });
+  await client.connect();
+  await client.query('DROP SCHEMA public CASCADE; CREATE SCHEMA public');
+  await client.end();
+  const app = await testApp({ databaseUrl: database.url });
+  onTestFinished(() => database.drop());
+  const response = await app.get('/readyz');
+  expect(response.statusCode).toBe(503);
+  expect(response.json().checks.migrations).toEqual({
+    status: 'down',
+    reason: expect.stringContaining('pnpm migrate'),
+  });
+  expect((await app.get('/livez')).statusCode).toBe(200);
+});
