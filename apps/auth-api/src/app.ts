@@ -73,7 +73,7 @@ export async function buildApp({ env, logger, namespace, relay: relayOptions }: 
       customOptions: { allErrors: true, verbose: true, coerceTypes: false, removeAdditional: false, useDefaults: true },
     },
     routerOptions: { maxParamLength: 256 },
-    // A request that arrives while the app closes is still answered; the load balancer learns by `connection: close`.
+    // A request that arrives while the app closes is still answered.
     return503OnClosing: false,
   }).withTypeProvider<TypeBoxTypeProvider>();
 
@@ -146,10 +146,14 @@ export async function buildApp({ env, logger, namespace, relay: relayOptions }: 
       signing_keys: () => signingKeys.ensure(),
       redis: () => redis.ping(),
       revocations: async () => {
-        if (!revocationCopy.fresh())
-          throw new NotReady(`the copy of the revocation log is ${Math.round(revocationCopy.lag())} ms behind`);
+        if (!revocationCopy.fresh()) throw new NotReady('the revocation log has not been heard of lately');
       },
     },
+  });
+
+  // Connections kept alive would keep the app from closing: from now on each ends with the answer it waits for.
+  app.addHook('preClose', async () => {
+    app.server.keepAliveTimeout = 1;
   });
 
   app.addHook('onReady', async () => {

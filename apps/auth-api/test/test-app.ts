@@ -131,18 +131,21 @@ export async function testApp(options?: TestAppOptions): Promise<TestApp> {
   return started;
 }
 
-/** Runs one of our apps from its sources in a process of its own. @returns once `/readyz` answers, unless `ready` is false. */
+/**
+ * Runs one of our apps in a process of its own, from its sources or, with `built`, from its production build.
+ * @returns once `/readyz` answers 200, unless `ready` is false.
+ */
 export async function startAppProcess(
   name: 'auth-api' | 'mailer-worker',
   env: Record<string, string>,
-  { ready = true } = {},
+  { ready = true, built = false } = {},
 ) {
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
   const output: string[] = [];
   const process = startProcess({
     command: globalThis.process.execPath,
-    args: [`${repositoryRoot}/apps/${name}/src/main.ts`],
+    args: [`${repositoryRoot}/apps/${name}/${built ? 'dist/main.js' : 'src/main.ts'}`],
     env: { PATH: globalThis.process.env.PATH, ...env, PORT: String(port) },
     endSignal: 'SIGTERM',
     output: (line) => output.push(line),
@@ -175,7 +178,7 @@ export async function startMailSide(workerEnv: Record<string, string> = {}) {
     LOG_LEVEL: 'info',
     ...workerEnv,
   };
-  const startWorker = () => startAppProcess('mailer-worker', environment);
+  const startWorker = (options?: { built?: boolean }) => startAppProcess('mailer-worker', environment, options);
   return {
     redis,
     mail,

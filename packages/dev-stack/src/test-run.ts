@@ -1,0 +1,104 @@
+/** `npm test`: lint, dead code, types, tests, in this order, up to the first that fails; then one line of counts. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { inheritedEnvironment } from './environment.ts';
+import { startProcess, stopAllProcesses, temporaryFolder } from './processes.ts';
+import { elapsed } from './progress.ts';
+import { repositoryRoot } from './repository.ts';
+import { StackFailure } from './stack-failure.ts';
+import { stopRequestOfProcess } from './stop-request.ts';
+import { ensureProgram, ensureRedis } from './system-programs.ts';
+import { countResults, summaryLine, type TestResults } from './test-results.ts';
+
+type Step = { readonly name: string; readonly command: readonly [program: string, ...args: string[]] };
+
+const NOTHING: TestResults = { passed: 0, failed: 1, skipped: [] };
+const bin = (name: string): string => join(repositoryRoot, 'node_modules', '.bin', name);
+const say = (line: string): void => {
+  process.stdout.write(`${line}\n`);
+};
+
+const stop = stopRequestOfProcess();
+const interrupted = stop.asked.then(() => undefined);
+const results = await Promise.race([testRun(process.argv.slice(2)), interrupted]);
+if (results === undefined) {
+  await stopAllProcesses();
+  say('\nInterrupted.');
+}
+const { passed, failed, skipped } = results ?? NOTHING;
+say(`\n${summaryLine({ passed, failed, skipped })}`);
+process.exit(results === undefined ? 130 : failed === 0 ? 0 : 1);
+
+/** @param args For vitest: file name filters, `-t` and so on. */
+async function testRun(args: readonly string[]): Promise<TestResults> {
+  const reportFile = join(temporaryFolder('test-report'), 'report.json');
+  const before: Step[] = [
+    { name: 'lint', command: [bin('biome'), 'check', '--error-on-warnings', '.'] },
+    { name: 'dead code', command: [bin('knip'), '--treat-config-hints-as-errors'] },
+    { name: 'types', command: ['npx', '--yes', '-p', pinnedPnpm(), '-c', 'turbo run typecheck'] },
+  ];
+  for (const step of before) {
+    if (!(await succeeds(step))) {
+      return NOTHING;
+    }
+  }
+  try {
+    await ensureRedis(say);
+  } catch (error) {
+    if (error instanceof StackFailure) {
+      say(error.message);
+      return NOTHING;
+    }
+    throw error;
+  }
+  if ((await ensureProgram(['chromium', 'chromium-browser', 'google-chrome'], 'chromium', say)) === undefined) {
+    say('Chromium is missing and cannot be installed from here: the tests that need a browser are skipped.');
+  }
+  const allPassed = await succeeds({
+    name: 'tests',
+    command: [
+      bin('vitest'),
+      'run',
+      '--reporter=default',
+      '--reporter=json',
+      `--outputFile.json=${reportFile}`,
+      ...args,
+    ],
+  });
+  const counted = countResults(readReport(reportFile));
+  if (counted.skipped.length > 0) {
+    say(`\nSkipped:\n${counted.skipped.map((name) => `  - ${name}`).join('\n')}`);
+  }
+  // Vitest also fails for what is no test's fault: an unhandled rejection, a teardown, no test at all.
+  return allPassed ? counted : { ...counted, failed: Math.max(counted.failed, 1) };
+}
+
+async function succeeds({ name, command: [program, ...args] }: Step): Promise<boolean> {
+  say(`\n── ${name}`);
+  const start = performance.now();
+  const { ended } = startProcess({
+    command: program,
+    args,
+    cwd: repositoryRoot,
+    env: inheritedEnvironment(),
+    endSignal: 'SIGTERM',
+    output: 'inherit',
+  });
+  const { code } = await ended;
+  say(`── ${name}: ${code === 0 ? 'passed' : `failed (exit code ${code})`} (${elapsed(start)})`);
+  return code === 0;
+}
+
+/** turbo calls pnpm by its name, which a fresh machine has not: npx puts the pinned one on the PATH. */
+function pinnedPnpm(): string {
+  const manifest = JSON.parse(readFileSync(join(repositoryRoot, 'package.json'), 'utf8')) as { packageManager: string };
+  return manifest.packageManager.split('+')[0] ?? 'pnpm';
+}
+
+function readReport(file: string): unknown {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')) as unknown;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,37 @@
+/**
+ * Vitest's `globalSetup`: one real PostgreSQL and one real Redis for the whole run. The migrations are applied once, to a
+ * template that every test file copies (test-database.ts).
+ */
+import type { TestProject } from 'vitest/node';
+import { applyMigrations } from './migrations.ts';
+import { startPostgres } from './postgres.ts';
+import { stopAllProcesses } from './processes.ts';
+import { startRedis } from './redis.ts';
+import { TEMPLATE_DATABASE } from './test-database.ts';
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    /** Admin URL of the run's PostgreSQL, for `createTestDatabase`. */
+    readonly databaseUrl: string;
+    /** The run's Redis. Files that run at the same time share it, so each keeps to keys of its own users. */
+    readonly redisUrl: string;
+  }
+}
+
+/** Starts both, and hands vitest what stops them. */
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  try {
+    const [postgres, redis] = await Promise.all([
+      startPostgres({ database: TEMPLATE_DATABASE, durable: false }),
+      startRedis(),
+    ]);
+    await applyMigrations(postgres.url);
+    project.provide('databaseUrl', postgres.adminUrl);
+    project.provide('redisUrl', redis.url);
+  } catch (error) {
+    // Without a teardown vitest would wait for whatever did start.
+    await stopAllProcesses();
+    throw error;
+  }
+  return () => stopAllProcesses();
+}
