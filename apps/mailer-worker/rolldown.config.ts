@@ -1,0 +1,9 @@
+import { defineConfig } from 'rolldown';
+
+/** One file that holds this app and the workspace packages; everything from the registry is installed beside it. */
+export default defineConfig({
+  input: 'src/main.ts',
+  platform: 'node',
+  external: (id) => !/^(?:[./]|@latchkey\/)/.test(id),
+  output: { file: 'dist/main.js', format: 'esm', sourcemap: true },
+});

@@ -1,0 +1,80 @@
+/** What a mail says: the templates in `templates/`, filled in the recipient's language. Nothing a stranger typed gets into a mail. */
+import { join } from 'node:path';
+import { Eta } from 'eta';
+import { german } from './languages/de.ts';
+import { english, type MailTexts } from './languages/en.ts';
+
+/** One mail, ready to send. `language` is the tag of the language it is written in. */
+export interface MailContent {
+  readonly language: string;
+  readonly subject: string;
+  readonly html: string;
+  readonly text: string;
+}
+
+const languages: readonly MailTexts[] = [english, german];
+
+/** The templates stand beside `src/` and, for the bundle, beside `dist/`. */
+const views = join(import.meta.dirname, '..', 'templates');
+
+/** The language for a BCP 47 tag, by its primary subtag (`de-AT` is German); English for every other. */
+function languageFor(locale: string): MailTexts {
+  const [primary] = locale.toLowerCase().split(/[-_]/);
+  return languages.find(({ tag }) => tag === primary) ?? english;
+}
+
+/** A length of time in words, in the largest unit that says it exactly; an odd one rounds down, so that it never promises too much. */
+function inWords(seconds: number, tag: string): string {
+  const units = [
+    ['day', 86_400],
+    ['hour', 3600],
+    ['minute', 60],
+  ] as const;
+  const rounded = seconds < 120 ? seconds : seconds - (seconds % 60);
+  const [unit, size] = units.find(([, length]) => rounded % length === 0) ?? (['second', 1] as const);
+  return new Intl.NumberFormat(tag, { style: 'unit', unit, unitDisplay: 'long' }).format(rounded / size);
+}
+
+/**
+ * @param publicUrl `PUBLIC_URL`: base of the links; its host is the name the mails speak of.
+ * @param keyTtl `ACTIVATION_KEY_TTL`, seconds.
+ * @throws at once when a template is missing or broken, and not with the first mail.
+ */
+export function createMails(publicUrl: string, keyTtl: number) {
+  const html = new Eta({ views, cache: true, autoEscape: true });
+  const text = new Eta({ views, cache: true, autoEscape: false, autoTrim: false });
+  const site = new URL(publicUrl).host;
+
+  function render(template: string, language: MailTexts, texts: { subject: string }, link?: string): MailContent {
+    const data = { lang: language.tag, footer: language.footer(site), texts, link };
+    return {
+      language: language.tag,
+      subject: texts.subject,
+      html: html.render(`${template}.html.eta`, { ...data }),
+      text: text.render(`${template}.text.eta`, { ...data }),
+    };
+  }
+
+  const mails = {
+    /** The link that activates: `{PUBLIC_URL}/activate/{key}`. */
+    activation(locale: string, key: string): MailContent {
+      const language = languageFor(locale);
+      const texts = language.activation(site, inWords(keyTtl, language.tag));
+      return render('activation', language, texts, `${publicUrl}/activate/${key}`);
+    },
+
+    /** The address has an account already. */
+    accountExists(locale: string): MailContent {
+      const language = languageFor(locale);
+      return render('account-exists', language, language.account_exists(site));
+    },
+  };
+
+  for (const { tag } of languages) {
+    mails.activation(tag, 'warm-up');
+    mails.accountExists(tag);
+  }
+  return mails;
+}
+
+export type Mails = ReturnType<typeof createMails>;

@@ -1,0 +1,89 @@
+/** The way to the mail server: one pool of connections per worker, and what its answers mean for a mail. */
+import { createTransport } from 'nodemailer';
+
+/** Most connections a worker opens, whatever its concurrency: Postfix takes 50 from one client by default (`smtpd_client_connection_count_limit`). */
+const MAX_CONNECTIONS = 50;
+
+/**
+ * Milliseconds. Opening a connection may fail fast, the job comes again. Once the message is under way it may not: RFC 5321 section
+ * 4.5.3.2.6 asks to wait 10 minutes for the answer to the final dot, because giving up earlier is how mails get sent twice.
+ */
+const TIMEOUTS = { dnsTimeout: 10_000, connectionTimeout: 10_000, greetingTimeout: 30_000, socketTimeout: 600_000 };
+
+/**
+ * @param url `SMTP_URL`; an option in its query wins over those set here.
+ * @param concurrency mails in flight.
+ */
+export function createMailTransport(url: string, concurrency: number) {
+  return createTransport({
+    url,
+    pool: true,
+    maxConnections: Math.min(concurrency, MAX_CONNECTIONS),
+    // A fresh connection every 100 mails, nodemailer's default, costs a third of the rate and gains nothing here.
+    maxMessages: Number.POSITIVE_INFINITY,
+    ...TIMEOUTS,
+  });
+}
+
+export type MailTransport = ReturnType<typeof createMailTransport>;
+
+/** What a failed try to send means. */
+export interface SmtpFailure {
+  /** Trying again cannot help: the server (or the address itself) refuses this mail for good. */
+  readonly permanent: boolean;
+  /** The server answered no, so the mail surely did not go out. */
+  readonly refused: boolean;
+  /** The reply code, when there was a reply. */
+  readonly code: number | undefined;
+  /** The server's words or the kind of error, fit for logs and for the failed set: see {@link harmless}. */
+  readonly reason: string;
+}
+
+/** Commands whose 5yz reply is about this mail; before them (greeting, EHLO, AUTH) it is about us, which an operator can mend. */
+const ABOUT_THE_MAIL = new Set(['MAIL FROM', 'RCPT TO', 'DATA']);
+
+/**
+ * 5yz replies that mean the session and not the mail: bad sequence (RFC 5321), authentication required (RFC 4954 section 6, RFC 3207
+ * section 4: STARTTLS first), encryption required for it (RFC 4954).
+ */
+const ABOUT_THE_SESSION = new Set([503, 530, 538]);
+
+/** Reads an error of `sendMail`. */
+export function readSmtpFailure(error: unknown): SmtpFailure {
+  const { code, command, response, responseCode } = fieldsOf(error);
+  const aboutTheMail = command !== undefined && ABOUT_THE_MAIL.has(command);
+  // Nodemailer refuses a broken address or envelope before it says a word to the server.
+  const refusedByClient = command === 'API' && (code === 'EENVELOPE' || code === 'EMESSAGE');
+  const permanentReply = responseCode !== undefined && responseCode >= 500 && !ABOUT_THE_SESSION.has(responseCode);
+  const place = command === undefined || command === 'CONN' ? '' : ` at ${command}`;
+  return {
+    permanent: refusedByClient || (aboutTheMail && permanentReply),
+    refused: refusedByClient || (responseCode !== undefined && responseCode >= 400),
+    code: responseCode,
+    reason: response === undefined ? `${code ?? 'unknown error'}${place}` : harmless(`${response}${place}`),
+  };
+}
+
+function fieldsOf(error: unknown) {
+  const fields: Record<string, unknown> = error instanceof Error ? { ...error } : {};
+  const text = (value: unknown) => (typeof value === 'string' && value !== '' ? value : undefined);
+  return {
+    code: text(fields.code),
+    command: text(fields.command),
+    response: text(fields.response),
+    responseCode: typeof fields.responseCode === 'number' ? fields.responseCode : undefined,
+  };
+}
+
+/**
+ * A server's words without what they may quote from the mail: content filters like to name the link they dislike, and the link holds the
+ * key. Addresses lose their local part.
+ */
+function harmless(words: string): string {
+  return words
+    .replaceAll(/\p{C}+/gu, ' ')
+    .replaceAll(/\S*(?::\/\/|%3A%2F%2F|\/activate)\S*/gi, '[link]')
+    .replaceAll(/[A-Za-z0-9]{24,}/g, '[cut]')
+    .replaceAll(/[^\s<>,;:]+@/g, '***@')
+    .slice(0, 200);
+}

@@ -1,0 +1,156 @@
+/** The worker put together: queue, delivery, health and metrics. Tests start it as production does. */
+import { setTimeout as wait } from 'node:timers/promises';
+import { MAIL_QUEUE, mailBackoff } from '@latchkey/shared/mail-jobs';
+import { connectRedis } from '@latchkey/shared/redis-connections';
+import type { RedisKeys } from '@latchkey/shared/redis-keys';
+import { type Job, Queue, Worker } from 'bullmq';
+import type { Redis } from 'ioredis';
+import type { Logger } from 'pino';
+import { createActivationKeys } from './activation-key.ts';
+import { createDelivery } from './deliver.ts';
+import type { Env } from './env.ts';
+import { createHealth, evictionWarning } from './health.ts';
+import { createMails } from './mails.ts';
+import { createMetrics } from './metrics.ts';
+import { createOpsServer } from './ops.ts';
+import { createOutageLog } from './outage-log.ts';
+import { createSendLedger } from './send-ledger.ts';
+import { createMailTransport } from './smtp.ts';
+import { createJobTaker } from './take-job.ts';
+
+/**
+ * Milliseconds. The mail of a worker that was killed is taken up within LOCK + STALL_CHECK: long enough that a short outage of Redis does not
+ * hand a job that is still being sent to a second worker, short enough for a person who waits for a mail.
+ */
+const LOCK = 20_000;
+const STALL_CHECK = 5_000;
+
+/**
+ * Milliseconds the mails in flight have to finish when the worker is told to stop, and then to go back to the queue: together inside the
+ * 10 s after which `docker stop` kills.
+ */
+const DRAIN = 7_000;
+const LET_GO = 2_000;
+
+/** Milliseconds after which the `close` of a worker has let go of everything; whoever waits for it adds a little. */
+export const CLOSE_WITHIN = DRAIN + LET_GO;
+
+/** Milliseconds the queue's depth may take: a scrape must not hang on Redis. */
+const DEPTH_WITHIN = 1_000;
+
+export interface WorkerSetup {
+  readonly env: Env;
+  readonly keys: RedisKeys;
+  readonly logger: Logger;
+  /** Milliseconds to wait after so many attempts. */
+  readonly backoff?: (attemptsMade: number) => number;
+}
+
+/** A worker that has not started: `start()` begins to take jobs, `app` serves health and metrics. */
+export function buildWorker({ env, keys, logger, backoff = mailBackoff }: WorkerSetup) {
+  const outage = createOutageLog(logger);
+  const redis = connectRedis(env.REDIS_URL, 'queueWorker', (error) => outage('redis', error));
+  // Health and metrics must not wait for ever with the queue.
+  const probe = connectRedis(env.REDIS_URL, 'store', (error) => outage('redis', error));
+  probe.on('ready', () => void warnOfEviction(probe, logger));
+  const transport = createMailTransport(env.SMTP_URL, env.WORKER_CONCURRENCY);
+  const activationKeys = createActivationKeys(redis, keys, {
+    activates: env.ACTIVATION_KEY_TTL,
+    renews: env.ACTIVATION_RENEWAL_TTL,
+  });
+  const deliver = createDelivery({
+    ledger: createSendLedger(redis, keys),
+    activationKeys,
+    mails: createMails(env.PUBLIC_URL, env.ACTIVATION_KEY_TTL),
+    transport,
+    from: env.MAIL_FROM,
+    publicUrl: env.PUBLIC_URL,
+  });
+
+  const queueOptions = { connection: redis, prefix: keys.mailQueuePrefix };
+  const queue = new Queue(MAIL_QUEUE, { ...queueOptions, skipMetasUpdate: true });
+  queue.on('error', (error) => outage('queue', error));
+  const metrics = createMetrics(async () => {
+    if (probe.status !== 'ready') throw new Error('Redis is away');
+    const tooLong = wait(DEPTH_WITHIN, undefined, { ref: false }).then(() =>
+      Promise.reject(new Error('Redis is slow')),
+    );
+    return Promise.race([queue.getJobCounts('waiting', 'active', 'delayed', 'failed'), tooLong]);
+  });
+
+  const takeJob = createJobTaker(deliver, metrics, logger);
+  let underway = 0;
+  const worker = new Worker(
+    MAIL_QUEUE,
+    // Three parameters: BullMQ passes the signal only to a function that declares it.
+    async (job: Job, _token: string | undefined, signal: AbortSignal | undefined) => {
+      underway += 1;
+      await takeJob(job, signal).finally(() => {
+        underway -= 1;
+      });
+    },
+    {
+      ...queueOptions,
+      autorun: false,
+      concurrency: env.WORKER_CONCURRENCY,
+      lockDuration: LOCK,
+      stalledInterval: STALL_CHECK,
+      // A worker that dies says nothing about the mail: never give it up for that.
+      maxStalledCount: Number.MAX_SAFE_INTEGER,
+      // Not passed as it is: BullMQ calls it with more arguments, which would land in `mailBackoff`'s own optional one.
+      settings: { backoffStrategy: (attemptsMade) => backoff(attemptsMade) },
+    },
+  );
+  worker.on('error', (error) => outage('queue', error));
+  worker.on('stalled', (id) => logger.warn({ mail_id: id }, 'taking up the mail of a worker that went away'));
+
+  const health = createHealth(probe, () => transport.verify(), logger);
+  const app = createOpsServer(logger, health, metrics.registry);
+
+  return {
+    /** Fastify with `/livez`, `/readyz` and `/metrics`. */
+    app,
+
+    /** Listens and begins to take jobs; does not wait for Redis or the mail server, both may come later. */
+    async start(): Promise<void> {
+      await app.listen({ host: env.HOST, port: env.PORT });
+      worker.run().catch((error: unknown) => logger.error({ err: error }, 'the queue stopped'));
+      logger.info({ concurrency: env.WORKER_CONCURRENCY }, 'taking mails');
+    },
+
+    /**
+     * Takes no more jobs, lets the mails in flight finish within a bound, then lets go: what is not finished by then goes back to the queue,
+     * or, without Redis, is taken up by another worker once its lock has run out. Always resolves.
+     */
+    async close(): Promise<void> {
+      const drained = Promise.all([worker.close(), queue.close()]).catch((error: unknown) => outage('queue', error));
+      // Without Redis nothing can be handed back, and with no mail in flight there is nothing to wait for.
+      if (!(await within(LET_GO, drained)) && underway > 0 && !(await within(DRAIN - LET_GO, drained))) {
+        logger.warn({ mails: underway }, 'mails in flight did not finish in time, letting go of them');
+        worker.cancelAllJobs('the worker is stopping');
+        await within(LET_GO, drained);
+      }
+      transport.close();
+      await app.close();
+      redis.disconnect();
+      probe.disconnect();
+    },
+  };
+}
+
+/** Whether `task` ended within so many milliseconds. */
+async function within(milliseconds: number, task: Promise<unknown>): Promise<boolean> {
+  return Promise.race([
+    task.then(
+      () => true,
+      () => true,
+    ),
+    wait(milliseconds, false, { ref: false }),
+  ]);
+}
+
+/** Says so loudly, at each connection, when this Redis may throw mails away; a Redis that does not answer is said elsewhere. */
+async function warnOfEviction(redis: Redis, logger: Logger): Promise<void> {
+  const warning = evictionWarning(await redis.info('memory').catch(() => ''));
+  if (warning !== undefined) logger.warn(warning);
+}

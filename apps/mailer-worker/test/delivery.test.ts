@@ -1,0 +1,271 @@
+import { startMailCatcher } from '@latchkey/dev-stack/mail-catcher';
+import { MAIL_JOB_OPTIONS } from '@latchkey/shared/mail-jobs';
+import { MAIL_LEDGER_TTL } from '@latchkey/shared/redis-keys';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { createActivationKeys } from '../src/activation-key.ts';
+import { createDelivery, type DeliveryParts } from '../src/deliver.ts';
+import { createMails } from '../src/mails.ts';
+import { createSendLedger } from '../src/send-ledger.ts';
+import { createMailTransport } from '../src/smtp.ts';
+import { createHarness, type Harness, keyIn, PUBLIC_URL } from './harness.ts';
+
+let harness: Harness;
+beforeEach(async () => {
+  harness = await createHarness({ env: { WORKER_CONCURRENCY: '4' } });
+});
+afterEach(() => harness.close());
+
+/** The log's last word on a mail. */
+function outcomeOf(id: string): Record<string, unknown> | undefined {
+  return harness.logLines
+    .map((line): Record<string, unknown> => JSON.parse(line))
+    .findLast((line) => line.mail_id === id && line.outcome !== undefined);
+}
+
+/** The parts of a delivery as the worker puts them together, to be run by hand. */
+function parts(): DeliveryParts {
+  return {
+    ledger: createSendLedger(harness.redis, harness.keys),
+    activationKeys: createActivationKeys(harness.redis, harness.keys, { activates: 60, renews: 60 }),
+    mails: createMails(PUBLIC_URL, 60),
+    transport: createMailTransport(harness.catcher.smtpUrl, 4),
+    from: 'no-reply@latchkey.test',
+    publicUrl: PUBLIC_URL,
+  };
+}
+
+const job = (id: string, to: string) => ({
+  id,
+  name: 'activation',
+  payload: { v: 1, to, locale: 'en', request_id: 'r', user_id: crypto.randomUUID(), attempt: 1 },
+  signal: undefined,
+});
+
+describe('a mail accepted by the server', () => {
+  it('is reported to auth-api and noted in the ledger for two weeks', async () => {
+    await harness.start();
+    const { id, to } = await harness.add('activation');
+    await harness.settled(id);
+    expect(harness.catcher.mails(to)).toHaveLength(1);
+    expect(await harness.redis.get(harness.keys.mailLedger(id))).toBe('accepted');
+    expect(await harness.redis.ttl(harness.keys.mailLedger(id))).toBeGreaterThan(MAIL_LEDGER_TTL - 60);
+    expect(outcomeOf(id)).toMatchObject({
+      outcome: 'accepted',
+      attempt: 1,
+      job: 'activation',
+      request_id: 'request-1',
+    });
+  });
+
+  it('is not sent again when its job comes again, only reported again', async () => {
+    await harness.start();
+    const { id, to, payload } = await harness.add('activation');
+    await harness.settled(id);
+    await harness.redis.srem(harness.keys.mailAccepted, id);
+    await harness.queue.add('activation', payload, { ...MAIL_JOB_OPTIONS, jobId: id });
+    await harness.settled(id);
+    expect(outcomeOf(id)).toMatchObject({ outcome: 'already_accepted' });
+    expect(harness.catcher.mails(to)).toHaveLength(1);
+  });
+
+  it('whose acceptance was lost is sent again under the same Message-ID, with a link of its own', async () => {
+    await harness.start();
+    const { id, to, payload } = await harness.add('activation');
+    await harness.settled(id);
+    await harness.redis.set(harness.keys.mailLedger(id), 'sending');
+    await harness.queue.add('activation', payload, { ...MAIL_JOB_OPTIONS, jobId: id });
+    await harness.catcher.waitFor(to, { count: 2 });
+    const [first, second] = harness.catcher.mails(to);
+    expect(second?.headers.get('message-id')).toBe(first?.headers.get('message-id'));
+    expect(keyIn(second?.text ?? '')).not.toBe(keyIn(first?.text ?? ''));
+    await vi.waitFor(() => expect(outcomeOf(id)).toMatchObject({ outcome: 'accepted', tried_before: true }));
+  });
+
+  it('is sent once when the same job is taken twice at the same time', async () => {
+    harness.hooks.delay = (phase) => (phase === 'data' ? 200 : 0);
+    const deliver = createDelivery(parts());
+    const outcomes = await Promise.all([
+      deliver(job('twice', 'twice@recipient.test')),
+      deliver(job('twice', 'twice@recipient.test')),
+    ]);
+    expect(outcomes.map(({ outcome }) => outcome)).toEqual(['accepted', 'accepted']);
+    expect(harness.catcher.mails()).toHaveLength(1);
+  });
+
+  it('is not sent again by a worker that was held up between its look into the ledger and SMTP', async () => {
+    const real = parts();
+    const deliver = createDelivery({
+      ...real,
+      activationKeys: {
+        ...real.activationKeys,
+        async mint(userId, attempt) {
+          await real.ledger.recordAccepted('late');
+          return real.activationKeys.mint(userId, attempt);
+        },
+      },
+    });
+    expect(await deliver(job('late', 'late@recipient.test'))).toEqual({
+      outcome: 'already_accepted',
+      triedBefore: false,
+    });
+    expect(harness.catcher.mails()).toHaveLength(0);
+    expect(await harness.redis.get(harness.keys.mailLedger('late'))).toBe('accepted');
+    expect(await harness.redis.keys(`${harness.namespace}:activation-key:*`)).toEqual([]);
+  });
+});
+
+describe('a mail the server does not take now', () => {
+  it.each(['mail', 'rcpt', 'data'] as const)('(4xx at %s) is tried again and arrives once', async (where) => {
+    let refusals = 2;
+    harness.hooks.reject = (phase) => (phase === where && refusals-- > 0 ? { code: 451, message: 'later' } : undefined);
+    await harness.start();
+    const { id, to } = await harness.add('activation');
+    await harness.settled(id);
+    expect(harness.catcher.mails(to)).toHaveLength(1);
+    expect(outcomeOf(id)).toMatchObject({ outcome: 'accepted', attempt: 3 });
+  });
+
+  it('(5xx before it has heard of the mail) is tried again: an operator can mend that', async () => {
+    let refusals = 1;
+    harness.hooks.reject = (phase) =>
+      phase === 'connect' && refusals-- > 0 ? { code: 554, message: 'no' } : undefined;
+    await harness.start();
+    const { id, to } = await harness.add('activation');
+    await harness.settled(id);
+    expect(harness.catcher.mails(to)).toHaveLength(1);
+    expect(outcomeOf(id)).toMatchObject({ outcome: 'accepted', attempt: 2 });
+  });
+
+  it.each([530, 503])('(%i: the session is wrong, not the mail) is tried again', async (code) => {
+    let refusals = 1;
+    harness.hooks.reject = (phase) => (phase === 'mail' && refusals-- > 0 ? { code, message: 'not so' } : undefined);
+    await harness.start();
+    const { id } = await harness.add('activation');
+    await harness.settled(id);
+    expect(outcomeOf(id)).toMatchObject({ outcome: 'accepted', attempt: 2 });
+  });
+
+  it('(no answer in time) is tried again and arrives once', async () => {
+    harness.variables.SMTP_URL += '?socketTimeout=300';
+    let slow = 1;
+    harness.hooks.delay = (phase) => (phase === 'rcpt' && slow-- > 0 ? 5_000 : 0);
+    await harness.start();
+    const { id, to } = await harness.add('account_exists');
+    await harness.settled(id);
+    expect(harness.catcher.mails(to)).toHaveLength(1);
+    expect(outcomeOf(id)).toMatchObject({ outcome: 'accepted', attempt: 2 });
+  });
+
+  it('(no server there) waits until there is one', async () => {
+    const { smtpPort, smtpUrl, stop } = await startMailCatcher();
+    await stop();
+    harness.variables.SMTP_URL = smtpUrl;
+    await harness.start();
+    const { id, to } = await harness.add('activation');
+    await vi.waitFor(() => expect(outcomeOf(id)).toMatchObject({ outcome: 'retried', phase: 'smtp' }), 10_000);
+    const back = await startMailCatcher({ smtpPort });
+    try {
+      await harness.settled(id);
+      expect(back.mails(to)).toHaveLength(1);
+    } finally {
+      await back.stop();
+    }
+  });
+
+  it('waits as the contract says: 5 s after the first try, more or less a fifth', async () => {
+    harness.hooks.reject = (phase) => (phase === 'rcpt' ? { code: 451, message: 'later' } : undefined);
+    await harness.start({});
+    const { id } = await harness.add('activation');
+    await vi.waitFor(async () => expect(await harness.queue.getJobState(id)).toBe('delayed'), 10_000);
+    const delay = (await harness.queue.getJob(id))?.delay ?? 0;
+    expect(delay).toBeGreaterThanOrEqual(4_000);
+    expect(delay).toBeLessThanOrEqual(6_000);
+  });
+
+  it('is given up after its last attempt, and then waits in the failed set', async () => {
+    harness.hooks.reject = (phase) => (phase === 'data' ? { code: 451, message: 'later' } : undefined);
+    await harness.start();
+    const payload = job('', 'never@recipient.test').payload;
+    await harness.queue.add('activation', payload, { ...MAIL_JOB_OPTIONS, attempts: 2, jobId: 'given-up' });
+    const failed = await harness.failed('given-up');
+    expect(failed.attemptsMade).toBe(2);
+    await vi.waitFor(() => expect(outcomeOf('given-up')).toMatchObject({ outcome: 'given_up', attempt: 2 }));
+  });
+});
+
+describe('a mail the server refuses for good', () => {
+  it.each(['mail', 'rcpt', 'data'] as const)('(5xx at %s) is in the failed set at once', async (where) => {
+    harness.hooks.reject = (phase) => (phase === where ? { code: 550, message: '5.1.1 no such user' } : undefined);
+    await harness.start();
+    const { id, to } = await harness.add('activation');
+    const failed = await harness.failed(id);
+    expect(failed.attemptsMade).toBe(1);
+    expect(failed.failedReason).toContain('smtp: 550 5.1.1 no such user');
+    expect(outcomeOf(id)).toMatchObject({
+      outcome: 'rejected',
+      phase: 'smtp',
+      smtp_code: 550,
+      to: '***@recipient.test',
+    });
+    expect(harness.catcher.mails(to)).toHaveLength(0);
+    expect(await harness.redis.sismember(harness.keys.mailAccepted, id)).toBe(0);
+  });
+
+  it('does not hold up the others', async () => {
+    let refusals = 3;
+    harness.hooks.reject = (phase) => (phase === 'rcpt' && refusals-- > 0 ? { code: 550, message: 'no' } : undefined);
+    await harness.start();
+    await Promise.all(Array.from({ length: 12 }, () => harness.add('activation')));
+    await vi.waitFor(() => expect(harness.catcher.mails()).toHaveLength(9), 10_000);
+    await vi.waitFor(async () => expect(await harness.queue.getFailedCount()).toBe(3), 10_000);
+  });
+});
+
+describe('a job that breaks the contract', () => {
+  it.each([
+    ['no recipient', 'activation', { to: undefined }, 'properties to'],
+    ['an unknown name', 'newsletter', {}, 'unknown job name "newsletter"'],
+    ['another version', 'activation', { v: 2 }, '/v'],
+    ['a user id that is none', 'activation', { user_id: '42' }, '/user_id'],
+    ['no attempt', 'activation', { attempt: undefined }, 'attempt'],
+    ['two recipients', 'activation', { to: 'one@recipient.test, two@recipient.test' }, '/to'],
+    ['a header in the address', 'activation', { to: 'one@recipient.test\r\nBcc: two@recipient.test' }, '/to'],
+    ['a command in the address', 'activation', { to: 'one@recipient.test>\r\nRCPT TO:<two@recipient.test' }, '/to'],
+  ])(
+    '(%s) is in the failed set at once, with no mail and no key, and the others go on',
+    async (_what, name, change, reason) => {
+      await harness.start();
+      const broken = await harness.add(name, change);
+      const failed = await harness.failed(broken.id);
+      expect(failed.attemptsMade).toBe(1);
+      expect(failed.failedReason).toContain(reason);
+      expect(failed.failedReason).not.toContain('recipient.test');
+      expect(await harness.redis.keys(`${harness.namespace}:activation-key:*`)).toEqual([]);
+
+      const sound = await harness.add('activation');
+      await harness.settled(sound.id);
+      expect(harness.catcher.mails().map(({ to }) => to)).toEqual([[sound.to]]);
+    },
+  );
+
+  it('(an id that is no mail id) gets into no header', async () => {
+    await harness.start();
+    const payload = job('', 'one@recipient.test').payload;
+    const id = 'x>\r\nBcc: <two@recipient.test';
+    await harness.queue.add('activation', payload, { ...MAIL_JOB_OPTIONS, jobId: id.replaceAll(':', '') });
+    await vi.waitFor(async () => expect(await harness.queue.getFailedCount()).toBe(1), 10_000);
+    expect(harness.catcher.mails()).toHaveLength(0);
+  });
+
+  it('by having more than this release knows does not break it', async () => {
+    await harness.start();
+    const { id, to } = await harness.add('activation', {
+      priority: 'high',
+      v2: { theme: 'dark' },
+      traceparent: '00-aa-bb-01',
+    });
+    await harness.settled(id);
+    expect(harness.catcher.mails(to)).toHaveLength(1);
+    expect(outcomeOf(id)).toMatchObject({ traceparent: '00-aa-bb-01' });
+  });
+});
