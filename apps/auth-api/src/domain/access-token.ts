@@ -3,9 +3,9 @@ import { randomBytes } from 'node:crypto';
 import type { Microseconds } from '../store/sessions.ts';
 
 /** The scope of a user who logged in with a password. */
-export const USER_SCOPE = 'account';
+const USER_SCOPE = 'account';
 /** RFC 9068 wants a client; a user who logs in directly came through Latchkey's own API. */
-export const FIRST_PARTY_CLIENT = 'latchkey';
+const FIRST_PARTY_CLIENT = 'latchkey';
 
 export interface AccessTokenClaims {
   iss: string;
@@ -29,7 +29,7 @@ export interface AccessTokenSubject {
 }
 
 /** `iat` has seconds; the order finer than that is kept in the `jti`: base64url of the issue instant (microseconds, 8 bytes) and 12 random bytes. */
-export function createJti(issuedAt: Microseconds): string {
+function createJti(issuedAt: Microseconds): string {
   const bytes = randomBytes(20);
   bytes.writeBigUInt64BE(BigInt(issuedAt), 0);
   return bytes.toString('base64url');

@@ -13,8 +13,6 @@ const SEARCH_EVERY = 10;
 /** Seconds a published mail is left alone before its job is looked for. */
 const LOST_AFTER = 10;
 
-export type MailRelay = ReturnType<typeof createMailRelay>;
-
 export interface MailRelayOptions {
   outbox: Outbox;
   queue: MailQueue;

@@ -76,7 +76,7 @@ function asProblem(error: FastifyError): Problem {
 }
 
 /** Sends a problem with the headers its status wants. */
-export function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const authenticate = challenge(problem);
   if (authenticate !== undefined) reply.header('www-authenticate', authenticate);
   if (problem.status === 429 || problem.status === 503)

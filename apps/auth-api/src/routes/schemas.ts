@@ -51,11 +51,11 @@ export const Locale = Type.String({
 });
 export const ActivationKey = Type.String({ maxLength: 128, description: '32 base62 characters, from the mailed link' });
 export const Instant = Type.String({ format: 'date-time' });
-export const Seconds = Type.Integer({ minimum: 0 });
+const Seconds = Type.Integer({ minimum: 0 });
 
 export const UserStatus = Type.Union([Type.Literal('pending'), Type.Literal('active'), Type.Literal('suspended')]);
 
-export const Session = Type.Object({
+const Session = Type.Object({
   id: Type.String(),
   device_name: Type.Union([Type.String(), Type.Null()]),
   created_at: Instant,
