@@ -120,7 +120,7 @@ async function install(env) {
   const { packageManager } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
   const pnpm = packageManager.split('+')[0];
   const start = Date.now();
-  process.stdout.write(`Installing dependencies with ${pnpm} (the first time, this takes about half a minute)\n`);
+  process.stderr.write(`Installing dependencies with ${pnpm} (the first time, this takes about half a minute)\n`);
   const reporter = process.stdout.isTTY ? 'default' : 'append-only';
   const args = ['--yes', pnpm, 'install', '--frozen-lockfile', `--reporter=${reporter}`];
   // On the machine's own Node: the pinned one may be what is being installed.
@@ -139,7 +139,7 @@ async function install(env) {
         'if node_modules is damaged, delete it. Then run this again.',
     );
   }
-  process.stdout.write(`Dependencies installed (${seconds(start)})\n`);
+  process.stderr.write(`Dependencies installed (${seconds(start)})\n`);
 }
 
 function isInstalled() {
@@ -172,7 +172,7 @@ async function generate(env) {
   if (status !== 0) {
     throw new Problem(`The Prisma client could not be generated (exit code ${status}), see above.`);
   }
-  process.stdout.write(`Prisma client generated (${seconds(start)})\n`);
+  process.stderr.write(`Prisma client generated (${seconds(start)})\n`);
 }
 
 function modified(path) {

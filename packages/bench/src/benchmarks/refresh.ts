@@ -1,0 +1,34 @@
+/** `POST /v1/tokens/refresh`, against a Fastify that says hello. */
+import { openSessions, type Session } from '../accounts.ts';
+import { load } from '../http-load.ts';
+import type { Row } from '../report.ts';
+import { compare } from '../rounds.ts';
+import type { Stand } from '../stand.ts';
+import { CONNECTIONS, sayHello } from './verify.ts';
+
+const ROUNDS = 3;
+/**
+ * Sessions refreshed in turn. With a few only, each would be refreshed hundreds of times within REFRESH_GRACE, which no client does
+ * and which makes a session's record long.
+ */
+const SESSIONS = 2048;
+
+/** Each refresh spends the token the one before it gave. */
+export async function benchRefresh(stand: Stand): Promise<Row[]> {
+  const { api, seconds } = stand;
+  const hello = await stand.hello();
+  // Taken from the front, given back at the end; what is under way when a measurement ends is lost.
+  const tokens = (await openSessions(stand, SESSIONS)).map(({ refresh_token: token }) => token);
+  const refresher = {
+    request: { method: 'POST', path: '/v1/tokens/refresh', headers: { 'content-type': 'application/json' } },
+    body: () => JSON.stringify({ refresh_token: tokens.shift() }),
+    answered: (body: string) => tokens.push((JSON.parse(body) as Session).refresh_token),
+  } as const;
+  const comparison = await compare(
+    ROUNDS,
+    () => sayHello(hello.url, seconds),
+    () => load({ url: api.url, connections: CONNECTIONS, seconds, caller: () => refresher }),
+  );
+  await hello.stop();
+  return [{ name: 'refresh', what: 'POST /v1/tokens/refresh', against: 'Fastify hello', ...comparison }];
+}
