@@ -164,7 +164,8 @@ export async function buildApp({ env, logger, namespace, relay: relayOptions }: 
   });
   app.addHook('onClose', async () => {
     await relay.close();
-    await Promise.allSettled([mailQueue.close(), revocationCopy.close(), passwords.close(), db.$disconnect()]);
+    revocationCopy.close();
+    await Promise.allSettled([mailQueue.close(), passwords.close(), db.$disconnect()]);
     redis.disconnect();
     queueConnection.disconnect();
   });

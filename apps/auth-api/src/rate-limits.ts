@@ -5,6 +5,7 @@
  * registration, which needs no Redis, goes on; nothing is refused merely because nobody can count.
  */
 import { createHash } from 'node:crypto';
+import { setTimeout } from 'node:timers/promises';
 import type { RedisKeys } from '@latchkey/shared/redis-keys';
 import type { Redis } from 'ioredis';
 import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
@@ -33,18 +34,41 @@ export type LimitName = keyof typeof limits;
 
 export type RateLimits = ReturnType<typeof createRateLimits>;
 
+/** Milliseconds Redis has to count: a request asks up to two limits, then the store, and is answered within 2 s. */
+const COUNT_WITHIN = 250;
+/** Milliseconds an instance goes on alone once Redis was away, so that of many requests not each waits for it. */
+const ALONE_FOR = 1000;
+
 export function createRateLimits(redis: Redis, keys: RedisKeys, mode: 'on' | 'off') {
   const limiters = Object.fromEntries(
     Object.entries(limits).map(([name, { points, window }]) => {
-      const keyPrefix = keys.rateLimit(name);
-      const bounds = { keyPrefix, points, duration: window };
-      const insuranceLimiter = new RateLimiterMemory(bounds);
-      return [
-        name,
-        new RateLimiterRedis({ ...bounds, storeClient: redis, insuranceLimiter, rejectIfRedisNotReady: true }),
-      ];
+      const bounds = { keyPrefix: keys.rateLimit(name), points, duration: window };
+      const shared = new RateLimiterRedis({ ...bounds, storeClient: redis, rejectIfRedisNotReady: true });
+      return [name, { shared, own: new RateLimiterMemory(bounds) }];
     }),
-  ) as Record<LimitName, RateLimiterRedis>;
+  ) as Record<LimitName, { shared: RateLimiterRedis; own: RateLimiterMemory }>;
+  let aloneUntil = Number.NEGATIVE_INFINITY;
+
+  /** Rejects with a {@link RateLimiterRes} when the limit is reached. */
+  async function count(limit: LimitName, subject: string): Promise<void> {
+    const { shared, own } = limiters[limit];
+    if (performance.now() >= aloneUntil) {
+      const answered = new AbortController();
+      const late = setTimeout(COUNT_WITHIN, undefined, { signal: answered.signal }).then(() => {
+        throw new Error('Redis did not count in time');
+      });
+      try {
+        await Promise.race([shared.consume(subject), late]);
+        return;
+      } catch (error) {
+        if (error instanceof RateLimiterRes) throw error;
+        aloneUntil = performance.now() + ALONE_FOR;
+      } finally {
+        answered.abort();
+      }
+    }
+    await own.consume(subject);
+  }
 
   /** Hashed: a dump of Redis lists nobody's address. */
   const hashed = (subject: string) => createHash('sha256').update(subject).digest('base64url');
@@ -54,16 +78,18 @@ export function createRateLimits(redis: Redis, keys: RedisKeys, mode: 'on' | 'of
     async consume(limit: LimitName, subject: string): Promise<void> {
       if (mode === 'off') return;
       try {
-        await limiters[limit].consume(hashed(subject));
+        await count(limit, hashed(subject));
       } catch (refused) {
         if (!(refused instanceof RateLimiterRes)) throw refused;
         throw new Problem('rate_limited', { retryAfter: Math.max(1, Math.ceil(refused.msBeforeNext / 1000)) });
       }
     },
 
-    /** Forgets what was counted. */
+    /** Forgets what was counted; a Redis that is away forgets it with the window. */
     async reset(limit: LimitName, subject: string): Promise<void> {
-      if (mode === 'on') await limiters[limit].delete(hashed(subject));
+      if (mode === 'off') return;
+      const { shared, own } = limiters[limit];
+      await Promise.allSettled([shared.delete(hashed(subject)), own.delete(hashed(subject))]);
     },
   };
 }

@@ -33,7 +33,6 @@ export function createRevocationCopy({ redis, stream, lagMax, onError }: Revocat
   let complete = false;
   let heardAt = Number.NEGATIVE_INFINITY;
   let closed = false;
-  let loop: Promise<void> = Promise.resolve();
 
   function deny(sessionId: string, until: number): void {
     sessions.set(sessionId, Math.max(until, sessions.get(sessionId) ?? 0));
@@ -78,13 +77,12 @@ export function createRevocationCopy({ redis, stream, lagMax, onError }: Revocat
   return {
     /** Starts to copy; resolves at once. */
     start(): void {
-      loop = follow();
+      void follow();
     },
-    /** Ends the copy and its connection. */
-    async close(): Promise<void> {
+    /** Ends the copy and its connection. What is being asked is not waited for: a command cut off by a closed connection may never be answered. */
+    close(): void {
       closed = true;
       redis.disconnect();
-      await loop;
     },
     /** Milliseconds since the copy was surely up to date; infinite until it is complete. */
     lag: (): number => (complete ? Math.max(0, performance.now() - heardAt) : Number.POSITIVE_INFINITY),

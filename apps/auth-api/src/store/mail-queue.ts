@@ -18,6 +18,8 @@ export function createMailQueue(redis: Redis, keys: RedisKeys, onError: (error: 
   return {
     /** Adds jobs; one whose id is in the queue already is left as it is. */
     async add(mails: readonly OwedMail[]): Promise<void> {
+      // BullMQ would wait for the first connection for as long as it takes, and the relay, its transaction and the end of the app with it.
+      if (redis.status !== 'ready') throw new Error('Redis connection is not ready');
       await queue.addBulk(
         mails.map(({ id, name, payload }) => ({ name, data: payload, opts: { ...MAIL_JOB_OPTIONS, jobId: id } })),
       );
