@@ -6,7 +6,14 @@ export default defineConfig({
   input: { main: 'src/main.ts', 'password-worker': 'src/domain/password-worker.ts' },
   platform: 'node',
   external: (id) => !/^(?:\.|\/|@latchkey\/)/.test(id),
-  output: { dir: 'dist', format: 'esm', sourcemap: true, entryFileNames: '[name].js', chunkFileNames: 'shared-[hash].js', cleanDir: true },
+  output: {
+    dir: 'dist',
+    format: 'esm',
+    sourcemap: true,
+    entryFileNames: '[name].js',
+    chunkFileNames: 'shared-[hash].js',
+    cleanDir: true,
+  },
   plugins: [
     {
       name: 'files-read-at-run-time',

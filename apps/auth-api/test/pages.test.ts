@@ -297,6 +297,13 @@ test('no page, log line or metric holds a key, and every answer carries the head
 });
 
 describe('languages', () => {
+  test('of an expired link is still the registration’s', async () => {
+    const { key } = await mailedKey({ locale: 'de' });
+    await expire(key);
+    const page = await open(key);
+    expect([page.statusCode, page.headers['content-language']]).toEqual([410, 'de']);
+  });
+
   test('the page speaks the language of the registration, and so does its answer', async () => {
     const { key } = await mailedKey({ locale: 'de-AT' });
     const page = await open(key, { 'accept-language': 'en' });

@@ -1,24 +1,28 @@
-/** The life of an activation key, as whoever holds one sees it. See docs/states.md. */
+/** The life of an activation key, as whoever holds one sees it (docs/adr/0004). */
 import type { ActivationKeyStore } from '../store/activation-keys.ts';
 import type { UserStore } from '../store/users.ts';
 import type { RequestContext } from './request-context.ts';
 
-/** Why a key does nothing. `superseded`: a newer mail replaced it, or another registration of the address was chosen. */
+/** Why a key does nothing. `superseded`: a newer mail replaced it. */
 export type DeadKey = { status: 'expired' | 'used' | 'unknown' | 'superseded' };
 
 export type KeyState =
-  | { status: 'pending'; expiresAt: Date; userId: string; attempt: number; email: string; locale: string }
-  | DeadKey;
+  | { status: 'pending'; expiresAt: Date; email: string; locale: string }
+  | { status: 'expired'; locale: string }
+  | { status: 'used' | 'unknown' | 'superseded' };
+
+/** A registration that waits, as the key that counts for it sees it. */
+interface Waiting {
+  activatesFor: number;
+  userId: string;
+  attempt: number;
+  email: string;
+  locale: string;
+}
 
 type FullState =
-  | {
-      status: 'pending' | 'expired';
-      activatesFor: number;
-      userId: string;
-      attempt: number;
-      email: string;
-      locale: string;
-    }
+  | ({ status: 'pending' } & Waiting)
+  | ({ status: 'expired' } & Waiting)
   | { status: 'used' | 'unknown' | 'superseded' };
 
 /** 32 base62 characters; anything else was never mailed, and is not looked up. */
@@ -53,9 +57,8 @@ export function createActivation({ keys, users, allowMail, onMailOwed }: Activat
     /** Looks; changes nothing. @param now milliseconds, for the instant it expires at. */
     async inspect(key: string, now: number): Promise<KeyState> {
       const state = await look(key);
-      if (state.status === 'pending')
-        return { ...state, status: 'pending', expiresAt: new Date(now + state.activatesFor) };
-      return { status: state.status };
+      if (state.status !== 'pending') return state;
+      return { ...state, status: 'pending', expiresAt: new Date(now + state.activatesFor) };
     },
 
     /** Spends the key: exactly one caller gets `activated`. */

@@ -69,7 +69,6 @@ function actionOf(page: Page): Action | undefined {
   return 'retry' in page ? page.retry : undefined;
 }
 
-
 /** @param publicUrl base of what people see: its host names the site, its path leads to the assets. */
 export function createPages(publicUrl: string) {
   const eta = new Eta({ views: join(import.meta.dirname, 'views'), cache: true, autoEscape: true });

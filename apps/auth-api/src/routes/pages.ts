@@ -135,9 +135,10 @@ export const pageRoutes: FastifyPluginAsyncTypebox<PageRoutesOptions> = async (
         const now = Date.now();
         const state = await activation.inspect(request.params.key, now);
         reply.code(STATUS_OF[state.status]);
-        if (state.status !== 'pending') return htmlOf({ name: state.status }, request, reply);
+        const locale = 'locale' in state ? state.locale : undefined;
+        if (state.status !== 'pending') return htmlOf({ name: state.status }, request, reply, locale);
         const validFor = (state.expiresAt.getTime() - now) / 1000;
-        return htmlOf({ name: 'pending', email: state.email, validFor }, request, reply, state.locale);
+        return htmlOf({ name: 'pending', email: state.email, validFor }, request, reply, locale);
       },
     );
 
