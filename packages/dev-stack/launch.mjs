@@ -50,6 +50,8 @@ try {
 }
 
 async function main([command, ...args]) {
+  // `npm start --fresh`, without the `--`: npm keeps the flag for itself and says so here.
+  if (command === 'start' && process.env.npm_config_fresh === 'true' && !args.includes('--fresh')) args.push('--fresh');
   const script = Object.hasOwn(scripts, command ?? '') ? scripts[command] : undefined;
   if (script === undefined) {
     throw new Problem(`usage: node packages/dev-stack/launch.mjs ${Object.keys(scripts).join('|')} [options]`);

@@ -10,6 +10,7 @@ import fastify, { LogController } from 'fastify';
 import type { Logger } from 'pino';
 import { createActivation } from './domain/activation.ts';
 import { emailKey } from './domain/email-address.ts';
+import { createHousekeeping } from './domain/housekeeping.ts';
 import { createKeyring } from './domain/keyring.ts';
 import { createLogin } from './domain/login.ts';
 import { createMailRelay, type MailRelayOptions } from './domain/mail-relay.ts';
@@ -22,7 +23,7 @@ import { createMetrics } from './metrics.ts';
 import { NotReady } from './not-ready.ts';
 import { bearerAuth } from './plugins/bearer-auth.ts';
 import { openapi } from './plugins/openapi.ts';
-import { problemAnswers } from './plugins/problem-answers.ts';
+import { answerClientError, answerFrameworkError, problemAnswers } from './plugins/problem-answers.ts';
 import { requestId, requestLog } from './plugins/request-log.ts';
 import { createRateLimits } from './rate-limits.ts';
 import { accountRoutes } from './routes/accounts.ts';
@@ -43,8 +44,17 @@ import { createUserStore } from './store/users.ts';
 
 /** Contract: bodies over 16 KiB are refused. */
 const BODY_LIMIT = 16 * 1024;
-/** Milliseconds a client may take to send a request, headers and body: nobody holds a connection by being slow. */
+/**
+ * Milliseconds a client may take to send its headers, and all of its request: nobody holds a connection by being slow. The first must be
+ * below the second (Node swaps them if not), and Node looks as often as the third says.
+ */
+const HEADERS_TIMEOUT = 5000;
 const REQUEST_TIMEOUT = 10_000;
+const TIMEOUT_CHECK = 1000;
+/** Seconds a registration is kept once its first link could no longer be renewed: time to ask for another by address. */
+const KEEP_UNCONFIRMED = 30 * 24 * 60 * 60;
+/** Milliseconds requests under way have to finish when the app closes; then their connections are cut. */
+const FINISH_WITHIN = 5000;
 
 export interface AppOptions {
   env: Env;
@@ -67,6 +77,13 @@ export async function buildApp({ env, logger, namespace, relay: relayOptions }: 
     genReqId: requestId,
     bodyLimit: BODY_LIMIT,
     requestTimeout: REQUEST_TIMEOUT,
+    http: {
+      headersTimeout: HEADERS_TIMEOUT,
+      requestTimeout: REQUEST_TIMEOUT,
+      connectionsCheckingInterval: TIMEOUT_CHECK,
+    },
+    frameworkErrors: answerFrameworkError,
+    clientErrorHandler: answerClientError,
     trustProxy: env.TRUSTED_PROXIES.length > 0 ? env.TRUSTED_PROXIES : false,
     // Bad input is refused, never repaired: nothing is coerced, dropped or left to chance.
     ajv: {
@@ -102,10 +119,18 @@ export async function buildApp({ env, logger, namespace, relay: relayOptions }: 
   const sessionStore = createSessionStore(redis, keys, env);
   const mailQueue = createMailQueue(queueConnection, keys, reportLost('redis'));
   const relay = createMailRelay({ outbox: createOutbox(db), queue: mailQueue, logger, ...relayOptions });
+  const housekeeping = createHousekeeping({
+    users,
+    logger,
+    unconfirmedAfter: env.ACTIVATION_KEY_TTL + env.ACTIVATION_RENEWAL_TTL + KEEP_UNCONFIRMED,
+  });
   const rateLimits = createRateLimits(redis, keys, env.RATE_LIMITS);
 
   const allowMail = (email: string) => rateLimits.consume('mailPerRecipient', emailKey(email));
-  const onMailOwed = () => relay.kick();
+  const onMailOwed = (superseded: readonly string[]) => {
+    relay.kick();
+    if (superseded.length > 0) mailQueue.remove(superseded).catch(reportLost('redis'));
+  };
   const registration = createRegistration({ users, passwords, allowMail, onMailOwed });
   const activation = createActivation({ keys: createActivationKeyStore(redis, keys), users, allowMail, onMailOwed });
   const login = createLogin({ users, sessions: sessionStore, revocations, passwords, signingKeys, keyring, env });
@@ -120,6 +145,13 @@ export async function buildApp({ env, logger, namespace, relay: relayOptions }: 
   metrics.gauge('latchkey_password_queue_length', 'Hashes waiting for a thread', () => passwords.queued());
 
   // What applies to every request
+  // JSON is the one language of the API; an empty body is none, whatever its type says.
+  app.removeAllContentTypeParsers();
+  const parseJson = app.getDefaultJsonParser('error', 'error');
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
+    if (body === '') done(null, undefined);
+    else void parseJson(request, String(body), done);
+  });
   await app.register(requestLog, { metrics });
   await app.register(problemAnswers, { metrics });
   await app.register(openapi, { publicUrl: env.PUBLIC_URL });
@@ -154,15 +186,18 @@ export async function buildApp({ env, logger, namespace, relay: relayOptions }: 
   // Connections kept alive would keep the app from closing: from now on each ends with the answer it waits for.
   app.addHook('preClose', async () => {
     app.server.keepAliveTimeout = 1;
+    setTimeout(() => app.server.closeAllConnections(), FINISH_WITHIN).unref();
   });
 
   app.addHook('onReady', async () => {
     revocationCopy.start();
     relay.start();
     // In the background: a service that starts before its database must still start.
+    housekeeping.start();
     signingKeys.ensure().catch((error: unknown) => logger.error({ err: error }, 'signing keys are not loaded yet'));
   });
   app.addHook('onClose', async () => {
+    housekeeping.stop();
     await relay.close();
     revocationCopy.close();
     await Promise.allSettled([mailQueue.close(), passwords.close(), db.$disconnect()]);

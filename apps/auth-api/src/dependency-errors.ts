@@ -35,7 +35,9 @@ export function unavailableDependency(error: unknown): DependencyName | undefine
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
   if (isPostgres(error, code)) return 'postgresql';
   // The one other client on a request's path is ioredis, whose socket errors come bare.
-  if (REDIS_MESSAGE.test(error.message) || REDIS_NAMES.has(error.name) || NETWORK_CODES.has(code)) return 'redis';
+  // (A client that went away while it sent its body is an ECONNRESET too, but of no system call.)
+  const ofSocket = 'syscall' in error && NETWORK_CODES.has(code);
+  if (REDIS_MESSAGE.test(error.message) || REDIS_NAMES.has(error.name) || ofSocket) return 'redis';
   return undefined;
 }
 

@@ -35,6 +35,6 @@ try {
   await app.listen({ host: env.HOST, port: env.PORT });
 } catch (error) {
   logger.fatal({ err: error }, 'cannot listen');
-  process.exitCode = 1;
   await app.close();
+  process.exit(1);
 }

@@ -22,6 +22,7 @@ const catalogue = {
   method_not_allowed: [405, 'The method is not allowed here'],
   activation_key_expired: [410, 'The activation link has expired'],
   activation_key_used: [410, 'The activation link was used'],
+  request_timeout: [408, 'The request took too long to arrive'],
   body_too_large: [413, 'The body is too large'],
   unsupported_media_type: [415, 'The content type is not supported'],
   uri_too_long: [414, 'The address is too long'],

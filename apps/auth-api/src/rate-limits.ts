@@ -5,6 +5,7 @@
  * registration, which needs no Redis, goes on; nothing is refused merely because nobody can count.
  */
 import { createHash } from 'node:crypto';
+import { isIP } from 'node:net';
 import { setTimeout } from 'node:timers/promises';
 import type { RedisKeys } from '@latchkey/shared/redis-keys';
 import type { Redis } from 'ioredis';
@@ -23,7 +24,8 @@ export const limits = {
   mailPerRecipient: { points: 10, window: 3600, subject: 'e-mail address', protects: 'a mailbox from being flooded' },
   loginPerIp: { points: 300, window: 300, subject: 'IP address', protects: 'trying many accounts' },
   loginPerAccount: {
-    points: 20,
+    // NIST SP 800-63B section 5.2.2: no more than 100 failed attempts in a row.
+    points: 100,
     window: 900,
     subject: 'e-mail address',
     protects: 'trying many passwords; a login that succeeds starts anew',
@@ -34,9 +36,27 @@ export type LimitName = keyof typeof limits;
 
 export type RateLimits = ReturnType<typeof createRateLimits>;
 
-/** Milliseconds Redis has to count: a request asks up to two limits, then the store, and is answered within 2 s. */
+/** What an address stands for: an IPv6 subscriber has a whole /64 (RFC 6177), and must not have as many tries as addresses. */
+export function networkOf(ip: string): string {
+  if (isIP(ip) !== 6) return ip;
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(ip)?.[1];
+  if (mapped !== undefined) return mapped;
+  const [head = '', tail] = ip.toLowerCase().split('%', 1)[0]?.split('::') ?? [];
+  const before = head === '' ? [] : head.split(':');
+  const after = tail === undefined || tail === '' ? [] : tail.split(':');
+  const groups =
+    tail === undefined
+      ? before
+      : [...before, ...Array.from({ length: 8 - before.length - after.length }, () => '0'), ...after];
+  return groups
+    .slice(0, 4)
+    .map((group) => Number.parseInt(group, 16).toString(16))
+    .join(':');
+}
+
+/** Milliseconds Redis has to count. Behind a batch that hangs, each command waits for two timeouts: the store's alone are within the 2 s. */
 const COUNT_WITHIN = 250;
-/** Milliseconds an instance goes on alone once Redis was away, so that of many requests not each waits for it. */
+/** Milliseconds an instance goes on alone once Redis did not answer: a request that asks two limits must not wait for it twice. */
 const ALONE_FOR = 1000;
 
 export function createRateLimits(redis: Redis, keys: RedisKeys, mode: 'on' | 'off') {
@@ -53,8 +73,8 @@ export function createRateLimits(redis: Redis, keys: RedisKeys, mode: 'on' | 'of
   async function count(limit: LimitName, subject: string): Promise<void> {
     const { shared, own } = limiters[limit];
     if (performance.now() >= aloneUntil) {
-      const answered = new AbortController();
-      const late = setTimeout(COUNT_WITHIN, undefined, { signal: answered.signal }).then(() => {
+      const counted = new AbortController();
+      const late = setTimeout(COUNT_WITHIN, undefined, { signal: counted.signal }).then(() => {
         throw new Error('Redis did not count in time');
       });
       try {
@@ -64,7 +84,7 @@ export function createRateLimits(redis: Redis, keys: RedisKeys, mode: 'on' | 'of
         if (error instanceof RateLimiterRes) throw error;
         aloneUntil = performance.now() + ALONE_FOR;
       } finally {
-        answered.abort();
+        counted.abort();
       }
     }
     await own.consume(subject);
@@ -78,7 +98,7 @@ export function createRateLimits(redis: Redis, keys: RedisKeys, mode: 'on' | 'of
     async consume(limit: LimitName, subject: string): Promise<void> {
       if (mode === 'off') return;
       try {
-        await count(limit, hashed(subject));
+        await count(limit, hashed(networkOf(subject)));
       } catch (refused) {
         if (!(refused instanceof RateLimiterRes)) throw refused;
         throw new Problem('rate_limited', { retryAfter: Math.max(1, Math.ceil(refused.msBeforeNext / 1000)) });

@@ -121,7 +121,7 @@ describe('looking changes nothing', () => {
       for (const url of [urlOf(key), `${urlOf(key)}/renewal`, `/activate/${key}`, `/activate/${key}?action=activate`])
         for (let times = 0; times < 3; times += 1) {
           const { statusCode } = await api.call(method, url);
-          expect([200, 404]).toContain(statusCode);
+          expect([200, 404, 405]).toContain(statusCode);
         }
       expect(await state()).toEqual(before);
       expect(await redis.pttl(recordName(key))).toBeLessThanOrEqual(life);
@@ -281,9 +281,11 @@ describe('limits', () => {
     const email = newAddress();
     expect((await api.register(email)).statusCode).toBe(202);
     const key = await side.activationKey(email);
-    for (let mails = 1; mails < perRecipient; mails += 1)
+    for (let mails = 2; mails <= perRecipient; mails += 1) {
       expect((await resend(email, mails % 2 === 0 ? api : second)).statusCode).toBe(202);
-    await side.mail.waitFor(email, { count: perRecipient });
+      // A mail that is replaced before it was sent is not sent at all.
+      await side.mail.waitFor(email, { count: mails });
+    }
     const newest = keysMailed(side.mail, email).at(-1) ?? '';
     expectProblem(await second.post(`${urlOf(newest)}/renewal`), LIMITED);
     expectProblem(await second.register(email), LIMITED);

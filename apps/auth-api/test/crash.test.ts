@@ -1,9 +1,12 @@
+import { createTestDatabase } from '@latchkey/dev-stack/test-database';
+import { connectDatabase } from '@latchkey/shared/database';
 import { MAIL_QUEUE } from '@latchkey/shared/mail-jobs';
 import { connectRedis } from '@latchkey/shared/redis-connections';
 import { redisKeys } from '@latchkey/shared/redis-keys';
 import { Queue } from 'bullmq';
 import type { Redis } from 'ioredis';
-import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, inject, onTestFinished, test, vi } from 'vitest';
+import { createOutbox } from '../src/store/outbox.ts';
 import { type DatabaseProbe, databaseProbe, keysMailed } from './mail-probe.ts';
 import { type OwnApi, startApi } from './outage-probe.ts';
 import { newAddress, startAppProcess, startMailSide, type TestApp, testApp, testEnvironment } from './test-app.ts';
@@ -63,7 +66,8 @@ async function expectOneMailEach(emails: string[], activate: (key: string) => Pr
 const activateBy = (api: OwnApi) => async (key: string) => (await api.post(`/v1/activations/${key}`)).status;
 const activateIn = (api: TestApp) => async (key: string) => (await api.post(`/v1/activations/${key}`)).statusCode;
 
-describe('kill -9 of auth-api', () => {
+// Processes are started several times; on a busy machine each start takes seconds.
+describe('kill -9 of auth-api', { timeout: 90_000 }, () => {
   test('after the commit and before anything was published loses no mail: the next start sends it, once', async () => {
     const killed = await startProcess();
     // Nothing can be published while Redis is down.
@@ -162,6 +166,29 @@ describe('the relay', () => {
     const [one] = instances;
     await expectOneMailEach(emails, one ? activateIn(one) : async () => 0);
     expect(await redis.scard(redisKeys().mailAccepted)).toBe(0);
+  });
+
+  test('that fails while it hands mails over leaves them unpublished, and the next pass hands them over', async () => {
+    const own = await createTestDatabase(inject('databaseUrl'));
+    const db = connectDatabase(own.url, () => undefined);
+    const rows = databaseProbe(own.url);
+    onTestFinished(async () => {
+      await Promise.all([db.$disconnect(), rows.close()]);
+      await own.drop();
+    });
+    await rows.rows(
+      `INSERT INTO mail_outbox (id, name, payload) SELECT gen_random_uuid(), 'activation', '{}' FROM generate_series(1, 3)`,
+    );
+    const outbox = createOutbox(db);
+    await expect(outbox.publishPending(() => Promise.reject(new Error('Redis is away')))).rejects.toThrow(
+      'Redis is away',
+    );
+    expect((await rows.owed()).map(({ published_at }) => published_at)).toEqual([null, null, null]);
+    const handed: string[] = [];
+    const take = async (mails: { id: string }[]) => void handed.push(...mails.map(({ id }) => id));
+    expect(await outbox.publishPending(take)).toBe(3);
+    expect(await outbox.publishPending(take)).toBe(0);
+    expect(handed.sort()).toEqual((await rows.owed()).map(({ id }) => id).sort());
   });
 
   test('that was told of an acceptance and could not delete the row is told again', async () => {

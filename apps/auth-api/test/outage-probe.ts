@@ -23,7 +23,7 @@ export interface Answer {
 }
 
 /** Asks the app at `base`, each time on a connection of its own: what stays open afterwards is the app's. */
-export function httpClient(base: string) {
+function httpClient(base: string) {
   async function ask(method: string, path: string, payload?: object, token?: unknown): Promise<Answer> {
     const asked = performance.now();
     const asking = request(`${base}${path}`, {
@@ -63,7 +63,7 @@ export function httpClient(base: string) {
   };
 }
 
-export type HttpClient = ReturnType<typeof httpClient>;
+type HttpClient = ReturnType<typeof httpClient>;
 
 /** Asserts the answer every request gets that needs what is down. */
 export function expectUnavailable({ status, headers, body, ms }: Answer, dependency?: 'postgresql' | 'redis'): void {

@@ -333,6 +333,34 @@ describe('a logout that could not be written', () => {
     expect((await refresh(tokens.refresh_token)).json().code).toBe('session_revoked');
   });
 
+  test('by theft is completed when the thief or the owner comes again', async () => {
+    const stolen = await logIn(api, await activeUser(api, side));
+    const successor: TokenResponse = (await refresh(stolen.refresh_token)).json();
+    await rotatedEarlier(stolen, 31);
+    await redis.acl('SETUSER', 'default', '-xadd');
+    try {
+      expect((await refresh(stolen.refresh_token)).statusCode).toBe(503);
+    } finally {
+      await redis.acl('SETUSER', 'default', '+xadd');
+    }
+    expect((await refresh(successor.refresh_token)).json().code).toBe('session_revoked');
+    expect(await verify(successor.access_token)).toBe(401);
+  });
+
+  test('by eviction is completed by the next login', async () => {
+    const limited = await testApp({ ...side, env: { MAX_SESSIONS_PER_USER: '1' } });
+    const email = await activeUser(api, side);
+    const evicted = await logIn(limited, email);
+    await redis.acl('SETUSER', 'default', '-xadd');
+    try {
+      expect((await limited.login(email)).statusCode).toBe(503);
+    } finally {
+      await redis.acl('SETUSER', 'default', '+xadd');
+    }
+    await logIn(limited, email);
+    expect(await verify(evicted.access_token, limited)).toBe(401);
+  });
+
   test('of another device is completed by repeating the call', async () => {
     const email = await activeUser(api, side);
     const [phone, laptop] = [await logIn(api, email), await logIn(api, email)];

@@ -47,7 +47,7 @@ describe('GET /v1/verify', () => {
       'x-auth-user': claims.sub,
       'x-auth-session': claims.sid,
       'x-auth-scope': 'account',
-      'x-auth-token-expires': String(claims.exp),
+      'x-auth-token-expires': new Date(Number(claims.exp) * 1000).toISOString(),
       'cache-control': 'no-store',
     });
   });
@@ -68,6 +68,19 @@ describe('GET /v1/verify', () => {
       expect(response.statusCode).toBe(200);
     },
   );
+
+  test('answers the methods of WebDAV, the paths Envoy appends, and a content type that is none', async () => {
+    const headers = { authorization: `Bearer ${token}`, 'content-type': 'garbage' };
+    for (const method of ['PROPFIND', 'LOCK', 'REPORT'] as const) {
+      expect((await api.app.inject({ method: method as 'POST', url: '/v1/verify', headers })).statusCode, method).toBe(
+        200,
+      );
+    }
+    expect(
+      (await api.app.inject({ method: 'POST', url: '/v1/verify/orders/1?x=1', headers, payload: '{' })).statusCode,
+    ).toBe(200);
+    expect((await api.call('GET', '/v1/verify/orders/1')).statusCode).toBe(401);
+  });
 
   test('asks for the scopes that are needed, all of them', async () => {
     expect((await api.get('/v1/verify?scope=account', token)).statusCode).toBe(200);

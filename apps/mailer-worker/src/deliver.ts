@@ -45,8 +45,8 @@ export class DeliveryFailed extends Error {
 /** One plain mailbox. Stricter than RFC 5321: no quoted local part, no address literal, nothing that could end the address and begin another. */
 const ONE_MAILBOX = /^[^\s\p{C}<>()[\]\\,;:"@]+@[^\s\p{C}<>()[\]\\,;:"@]+$/u;
 
-/** What may stand before the `@` of a Message-ID (RFC 5322 `dot-atom`); outbox ids are UUIDs. */
-const MAIL_ID = /^[\w-]{1,64}$/;
+/** An outbox id; it is also what stands before the `@` of the Message-ID. */
+const MAIL_ID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 export interface DeliveryParts {
   readonly ledger: SendLedger;
@@ -77,6 +77,9 @@ export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Prom
       return { content: await during('render', async () => mails.accountExists(job.payload.locale)) };
     }
     const { user_id, attempt, locale } = job.payload;
+    if (attempt === undefined) {
+      return { content: await during('render', async () => mails.severalRegistrations(locale)) };
+    }
     const key = await during('mint', () => activationKeys.mint(user_id, attempt));
     return { key, content: await during('render', async () => mails.activation(locale, key)) };
   }

@@ -66,13 +66,20 @@ export function createMails(publicUrl: string, keyTtl: number) {
     /** The address has an account already. */
     accountExists(locale: string): MailContent {
       const language = languageFor(locale);
-      return render('account-exists', language, language.account_exists(site));
+      return render('notice', language, language.account_exists(site));
+    },
+
+    /** Several registrations of the address wait: which one the recipient made, only the recipient knows. */
+    severalRegistrations(locale: string): MailContent {
+      const language = languageFor(locale);
+      return render('notice', language, language.several_registrations(site));
     },
   };
 
   for (const { tag } of languages) {
     mails.activation(tag, 'warm-up');
     mails.accountExists(tag);
+    mails.severalRegistrations(tag);
   }
   return mails;
 }

@@ -34,6 +34,8 @@ function parts(): DeliveryParts {
   };
 }
 
+const TWICE = crypto.randomUUID();
+const LATE = crypto.randomUUID();
 const job = (id: string, to: string) => ({
   id,
   name: 'activation',
@@ -85,8 +87,8 @@ describe('a mail accepted by the server', () => {
     harness.hooks.delay = (phase) => (phase === 'data' ? 200 : 0);
     const deliver = createDelivery(parts());
     const outcomes = await Promise.all([
-      deliver(job('twice', 'twice@recipient.test')),
-      deliver(job('twice', 'twice@recipient.test')),
+      deliver(job(TWICE, 'twice@recipient.test')),
+      deliver(job(TWICE, 'twice@recipient.test')),
     ]);
     expect(outcomes.map(({ outcome }) => outcome)).toEqual(['accepted', 'accepted']);
     expect(harness.catcher.mails()).toHaveLength(1);
@@ -99,17 +101,17 @@ describe('a mail accepted by the server', () => {
       activationKeys: {
         ...real.activationKeys,
         async mint(userId, attempt) {
-          await real.ledger.recordAccepted('late');
+          await real.ledger.recordAccepted(LATE);
           return real.activationKeys.mint(userId, attempt);
         },
       },
     });
-    expect(await deliver(job('late', 'late@recipient.test'))).toEqual({
+    expect(await deliver(job(LATE, 'late@recipient.test'))).toEqual({
       outcome: 'already_accepted',
       triedBefore: false,
     });
     expect(harness.catcher.mails()).toHaveLength(0);
-    expect(await harness.redis.get(harness.keys.mailLedger('late'))).toBe('accepted');
+    expect(await harness.redis.get(harness.keys.mailLedger(LATE))).toBe('accepted');
     expect(await harness.redis.keys(`${harness.namespace}:activation-key:*`)).toEqual([]);
   });
 });
@@ -186,10 +188,11 @@ describe('a mail the server does not take now', () => {
     harness.hooks.reject = (phase) => (phase === 'data' ? { code: 451, message: 'later' } : undefined);
     await harness.start();
     const payload = job('', 'never@recipient.test').payload;
-    await harness.queue.add('activation', payload, { ...MAIL_JOB_OPTIONS, attempts: 2, jobId: 'given-up' });
-    const failed = await harness.failed('given-up');
+    const givenUp = crypto.randomUUID();
+    await harness.queue.add('activation', payload, { ...MAIL_JOB_OPTIONS, attempts: 2, jobId: givenUp });
+    const failed = await harness.failed(givenUp);
     expect(failed.attemptsMade).toBe(2);
-    await vi.waitFor(() => expect(outcomeOf('given-up')).toMatchObject({ outcome: 'given_up', attempt: 2 }));
+    await vi.waitFor(() => expect(outcomeOf(givenUp)).toMatchObject({ outcome: 'given_up', attempt: 2 }));
   });
 });
 

@@ -22,9 +22,9 @@ export function welcome({ api, inbox, clientId, clientSecret, logs }: Addresses)
 
   Register, then open the mailed link${inbox === undefined ? '' : ' in the inbox'}:
     ${post} ${api}/v1/users -d '{"email":"ada@example.com","password":"a long and quiet walk"}'
-  Log in:
-    ${post} ${api}/v1/tokens -d '{"email":"ada@example.com","password":"a long and quiet walk"}'
-  Verify, with the access_token of the answer:
+  Log in, and keep the access token:
+    TOKEN=$(${post} ${api}/v1/tokens -d '{"email":"ada@example.com","password":"a long and quiet walk"}' | sed 's/.*"access_token":"\\([^"]*\\).*/\\1/')
+  Verify:
     curl -i -H "authorization: Bearer $TOKEN" ${api}/v1/verify
 
   npm run tour walks through all of it. Ctrl-C stops everything.

@@ -1,6 +1,7 @@
 /**
  * The reader of the environment: each app lists its variables in one `env.ts` and reads them here, once, before the first connection.
  */
+import { isIP } from 'node:net';
 import { cleanEnv, makeValidator, type ValidatorSpec } from 'envalid';
 
 /** The environment is wrong. The message lists every problem by name and what is expected; never a value. */
@@ -61,7 +62,7 @@ export const port = validator('a port from 0 to 65535', (raw) => asInteger(raw, 
 export const count = validator('a whole number from 1 to 100000', (raw) => asInteger(raw, 1, 100_000));
 export const hostName = validator('a host name or address', (raw) => (/^[\w.:-]+$/.test(raw) ? raw : undefined));
 export const mailbox = validator('an address, or a name and an address: Name <user@example.com>', (raw) =>
-  /^[^\r\n<>]*<?[^\s<>@]+@[^\s<>@]+>?$/.test(raw) ? raw : undefined,
+  /^(?:[^\r\n<>]*<[^\s<>@]+@[^\s<>@]+>|[^\s<>@]+@[^\s<>@]+)$/.test(raw) ? raw : undefined,
 );
 export const text = validator('text without control characters', (raw) =>
   /^[^\p{Cc}]{1,200}$/u.test(raw) ? raw : undefined,
@@ -69,13 +70,19 @@ export const text = validator('text without control characters', (raw) =>
 export const oneOf = <const T extends string>(...allowed: readonly T[]) =>
   validator<T>(`one of ${allowed.join(', ')}`, (raw) => allowed.find((value) => value === raw));
 
+function isRange(item: string): boolean {
+  const [address = '', prefix, ...rest] = item.split('/');
+  const bits = { 0: -1, 4: 32, 6: 128 }[isIP(address)] ?? -1;
+  return bits > 0 && rest.length === 0 && (prefix === undefined || asInteger(prefix, 0, bits) !== undefined);
+}
+
 /** IP prefixes in CIDR notation, or plain addresses, separated by commas; the empty string is none. */
 export const cidrs = validator('addresses or CIDR ranges separated by commas', (raw) => {
   const list = raw
     .split(',')
     .map((item) => item.trim())
     .filter((item) => item !== '');
-  return list.every((item) => /^[0-9a-fA-F.:]+(?:\/\d{1,3})?$/.test(item)) ? list : undefined;
+  return list.every((item) => isRange(item)) ? list : undefined;
 });
 
 export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;

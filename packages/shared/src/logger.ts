@@ -9,7 +9,7 @@ const CENSORED = '[redacted]';
 
 /** Names under which a value is a secret, compared without case, `-` and `_`. */
 const SECRET_NAME =
-  /^(?:.*password|.*passwd|passwordhash|.*secret|.*token|authorization|proxyauthorization|cookie|setcookie|masterkey|activationkey|key|privatekey|sealedprivatekey|jwk)$/;
+  /^(?:.*password|.*passwd|passwordhash|.*secret|.*token|authorization|proxyauthorization|cookie|setcookie|masterkey|activationkey|key|.*apikey|privatekey|sealedprivatekey|jwk|pwd|passphrase|credentials?|otp|pin)$/;
 
 /** Names the first rule would catch but that are harmless and needed. */
 const HARMLESS_NAME = /^(?:tokenformat|tokentype)$/;
@@ -58,9 +58,14 @@ function describeError(error: Error, depth: number): Record<string, unknown> {
   };
 }
 
-/** Cuts credentials out of a finished line. */
+/** A member of the finished line whose value is text. */
+const TEXT_MEMBER = /"([\w-]+)":"(?:[^"\\]|\\.)*"/g;
+
+/** Cuts credentials out of a finished line: by name once more, for a child's bindings are written as they are given, and by their looks. */
 function scrub(line: string): string {
-  let clean = line;
+  let clean = line.replaceAll(TEXT_MEMBER, (member, name: string) =>
+    isSecretName(name) ? `"${name}":"${CENSORED}"` : member,
+  );
   for (const [pattern, replacement] of CREDENTIALS) clean = clean.replaceAll(pattern, replacement);
   return clean;
 }

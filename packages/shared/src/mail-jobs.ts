@@ -22,11 +22,15 @@ const envelope = {
 };
 
 const payloads = {
-  /** A link that activates. `attempt` is the user's attempt the key will stand for. */
+  /**
+   * A link that activates; `attempt` is the user's attempt the key will stand for. Or, with `several` in its place, the advice to register
+   * again: more than one registration of the address waits, and a link could be the wrong one's.
+   */
   activation: Type.Object({
     ...envelope,
     user_id: Type.String({ format: 'uuid' }),
-    attempt: Type.Integer({ minimum: 1 }),
+    attempt: Type.Optional(Type.Integer({ minimum: 1 })),
+    several: Type.Optional(Type.Literal(true)),
   }),
   /** Somebody registered an address that has an account. */
   account_exists: Type.Object({ ...envelope, user_id: Type.String({ format: 'uuid' }) }),
@@ -47,7 +51,13 @@ export class InvalidMailJob extends Error {
  * @throws {InvalidMailJob} naming the field, never its value.
  */
 export function parseMailJob(name: string, payload: unknown): MailJob {
-  if (name === 'activation') return { name, payload: checked(name, validators.activation, payload) };
+  if (name === 'activation') {
+    const activation = checked(name, validators.activation, payload);
+    if ((activation.attempt === undefined) !== (activation.several === true)) {
+      throw new InvalidMailJob('activation/attempt: either attempt or several is wanted');
+    }
+    return { name, payload: activation };
+  }
   if (name === 'account_exists') return { name, payload: checked(name, validators.account_exists, payload) };
   throw new InvalidMailJob(`unknown job name ${JSON.stringify(name.slice(0, 40))}`);
 }

@@ -76,6 +76,9 @@ test.each([
   ['a fraction', { TTL: '1.5' }],
   ['a key of 31 bytes', { MASTER_KEY: Buffer.alloc(31).toString('base64') }],
   ['a key of 33 bytes', { MASTER_KEY: Buffer.alloc(33).toString('base64') }],
+  ['a proxy that is no address', { PROXIES: 'everybody' }],
+  ['a proxy beyond any address', { PROXIES: '999.1.1.1' }],
+  ['a range with too long a prefix', { PROXIES: '10.0.0.0/33' }],
   ['a public URL with a query', { PUBLIC_URL: 'https://x.example/?a=b' }],
   ['a public URL of another scheme', { PUBLIC_URL: 'javascript:alert(1)' }],
 ])('%s is refused', (_name, wrong) => {

@@ -33,6 +33,11 @@ describe('no secret reaches a log line', () => {
     'key',
     'private_key',
     'sealedPrivateKey',
+    'pwd',
+    'passphrase',
+    'api_key',
+    'credentials',
+    'otp',
   ])('under the name %s, however deep', (name) => {
     const line = logged((log) => log.info({ [name]: SECRET, a: { b: [{ [name]: SECRET }] } }, 'x'));
     expect(line).not.toContain(SECRET);
@@ -68,7 +73,13 @@ describe('no secret reaches a log line', () => {
   });
 
   test('through a child logger', () => {
-    expect(logged((log) => log.child({ request_id: 'r-1' }).info({ password: SECRET }, 'x'))).not.toContain(SECRET);
+    const line = logged((log) =>
+      log
+        .child({ request_id: 'r-1', password: SECRET, headers: { authorization: `Digest ${SECRET}` } })
+        .info({ password: SECRET }, 'x'),
+    );
+    expect(line).not.toContain(SECRET);
+    expect(line).toContain('r-1');
   });
 });
 

@@ -23,6 +23,8 @@ describe('a mail job', () => {
     ['without an address', { ...activation, to: undefined }, 'to'],
     ['of another version', { ...activation, v: 2 }, 'v'],
     ['with an attempt that is none', { ...activation, attempt: 0 }, 'attempt'],
+    ['with neither an attempt nor several registrations', { ...activation, attempt: undefined }, 'attempt'],
+    ['with both', { ...activation, several: true }, 'attempt'],
     ['with a user that is none', { ...activation, user_id: 'ada' }, 'user_id'],
   ])('%s is refused, naming the field and not its value', (_name, payload, field) => {
     expect(() => parseMailJob('activation', payload)).toThrow(InvalidMailJob);

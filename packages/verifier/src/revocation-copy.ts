@@ -7,8 +7,8 @@
  */
 import type { Redis } from 'ioredis';
 
-/** Milliseconds one read waits for news: how often a quiet log still says that it is there. A quarter of the smallest useful `lagMax`. */
-const BLOCK = 250;
+/** Milliseconds one read waits for news at most: how often a quiet log still says that it is there. */
+const LONGEST_BLOCK = 250;
 /** Entries per read: enough to copy a million in a second, small enough to leave the event loop alone in between. */
 const BATCH = 5000;
 /** Milliseconds between two tries when Redis is away. */
@@ -27,6 +27,8 @@ export interface RevocationCopyOptions {
 export type RevocationCopy = ReturnType<typeof createRevocationCopy>;
 
 export function createRevocationCopy({ redis, stream, lagMax, onError }: RevocationCopyOptions) {
+  /** Four silences fit into what is tolerated. */
+  const block = Math.max(1, Math.min(LONGEST_BLOCK, Math.floor(lagMax / 4)));
   /** Session id → the second from which nothing of it can live any more. */
   const sessions = new Map<string, number>();
   let position = '0-0';
@@ -45,7 +47,7 @@ export function createRevocationCopy({ redis, stream, lagMax, onError }: Revocat
 
   async function readOn(): Promise<void> {
     const asked = performance.now();
-    const reply = await redis.xread('COUNT', BATCH, 'BLOCK', BLOCK, 'STREAMS', stream, position);
+    const reply = await redis.xread('COUNT', BATCH, 'BLOCK', block, 'STREAMS', stream, position);
     const entries = reply?.[0]?.[1] ?? [];
     for (const [id, fields] of entries) {
       position = id;
@@ -57,9 +59,10 @@ export function createRevocationCopy({ redis, stream, lagMax, onError }: Revocat
     // A short answer means the copy had caught up when the server answered, so it was fresh no earlier than when we asked.
     if (entries.length < BATCH) {
       complete = true;
-      heardAt = asked + (entries.length === 0 ? BLOCK : 0);
+      heardAt = asked + (entries.length === 0 ? block : 0);
     }
-    if (entries.length > 0) sweep(Date.now() / 1000 - 60);
+    // By the clock of Redis, which stands in each entry's id: a step of this host's clock must not make a revoked token good again.
+    if (entries.length > 0) sweep(Number(position.split('-', 1)[0]) / 1000);
   }
 
   async function follow(): Promise<void> {

@@ -23,7 +23,8 @@ beforeEach(() => {
   stream = `revocations-${streams}`;
 });
 
-const inTenMinutes = () => Math.ceil(Date.now() / 1000) + 600;
+const started = Date.now();
+const inTenMinutes = () => Math.ceil(started / 1000) + 600;
 const revoke = (sessionId: string, until = inTenMinutes()) =>
   writer.xadd(stream, '*', 'sid', sessionId, 'until', until);
 
@@ -100,6 +101,33 @@ test('what can matter no more is forgotten', async () => {
   await vi.waitFor(() => expect(copy.denies('alive')).toBe(true));
   expect(copy.denies('long-gone')).toBe(false);
   expect(copy.size()).toBe(1);
+});
+
+test('a small bound is kept too: a healthy Redis is never stale', async () => {
+  const redis = new Redis(server.url, { maxRetriesPerRequest: null });
+  const copy = createRevocationCopy({ redis, stream, lagMax: 200, onError: () => {} });
+  onTestFinished(() => copy.close());
+  copy.start();
+  await vi.waitFor(() => expect(copy.fresh()).toBe(true));
+  let stale = 0;
+  const until = performance.now() + 1000;
+  while (performance.now() < until) {
+    if (!copy.fresh()) stale += 1;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  expect(stale).toBe(0);
+});
+
+test('a step of the host’s clock makes no revoked token good again', async () => {
+  const { copy } = copyOfTheLog();
+  copy.start();
+  await revoke('phone');
+  await vi.waitFor(() => expect(copy.denies('phone')).toBe(true));
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 3_600_000 });
+  onTestFinished(() => void vi.useRealTimers());
+  await revoke('laptop');
+  await vi.waitFor(() => expect(copy.denies('laptop')).toBe(true));
+  expect(copy.denies('phone')).toBe(true);
 });
 
 test('what this process has written itself is refused at once', () => {

@@ -35,8 +35,8 @@ export interface ActivationOptions {
   users: UserStore;
   /** Throws `rate_limited` when the address has had its share of mail. */
   allowMail: (email: string) => Promise<void>;
-  /** Told after a commit that owes a mail. */
-  onMailOwed: () => void;
+  /** Told after a commit that owes a mail, with the ids of those it replaced. */
+  onMailOwed: (superseded: readonly string[]) => void;
 }
 
 export function createActivation({ keys, users, allowMail, onMailOwed }: ActivationOptions) {
@@ -66,10 +66,7 @@ export function createActivation({ keys, users, allowMail, onMailOwed }: Activat
       const state = await look(key);
       if (state.status !== 'pending') return { status: state.status };
       const user = await users.activate(state.userId, state.attempt);
-      if (user) {
-        await users.deleteRivals(user.id, user.email).catch(() => {});
-        return { status: 'activated', user };
-      }
+      if (user) return { status: 'activated', user };
       // Somebody was faster: say what they did.
       const now = await look(key);
       return { status: now.status === 'pending' || now.status === 'expired' ? 'used' : now.status };
@@ -83,8 +80,9 @@ export function createActivation({ keys, users, allowMail, onMailOwed }: Activat
       const state = await look(key);
       if (state.status !== 'pending' && state.status !== 'expired') return { status: state.status };
       await allowMail(state.email);
-      if (!(await users.renewActivation(state.userId, state.attempt, context))) return { status: 'superseded' };
-      onMailOwed();
+      const { owed, superseded } = await users.renewActivation(state.userId, state.attempt, context);
+      if (!owed) return { status: 'superseded' };
+      onMailOwed(superseded);
       return { status: 'renewed' };
     },
   };

@@ -58,14 +58,14 @@ export function createLogin({ users, sessions, revocations, passwords, signingKe
   }
 
   async function refused(
-    why: 'reused' | 'expired' | 'gone',
+    why: 'reused' | 'ended' | 'expired' | 'gone',
     token: RefreshTokenContent,
     now: number,
   ): Promise<Problem> {
     if (why === 'expired') return new Problem('session_expired');
-    if (why === 'reused') {
-      await revocations.denySessions([token.sessionId], now);
-      return new Problem('refresh_token_reused');
+    if (why === 'reused' || why === 'ended') {
+      await revocations.denySessions([token.sessionId]);
+      return new Problem(why === 'reused' ? 'refresh_token_reused' : 'session_revoked');
     }
     // The session left nothing behind; its token knows how long it could have lived at most.
     const idle = token.issuedAt / 1000 + env.REFRESH_TOKEN_TTL * 1000;
@@ -75,16 +75,10 @@ export function createLogin({ users, sessions, revocations, passwords, signingKe
 
   return {
     /**
-     * @param now milliseconds
      * @throws {Problem} `invalid_credentials` alike for an unknown address and a wrong password; with the right one
      *   `account_not_activated`, `account_suspended`.
      */
-    async login(
-      email: string,
-      password: string,
-      device: Device,
-      now: number,
-    ): Promise<TokenPair & { firstSession: boolean }> {
+    async login(email: string, password: string, device: Device): Promise<TokenPair & { firstSession: boolean }> {
       const user = await users.loginCandidate(email);
       const matches = await passwords.verify(password, user?.passwordHash);
       if (!user || !matches) throw new Problem('invalid_credentials');
@@ -93,8 +87,8 @@ export function createLogin({ users, sessions, revocations, passwords, signingKe
       // Before the session exists: without a key there would be a session nobody holds.
       await signingKeys.ensure();
       const sessionId = randomBytes(16).toString('base64url');
-      const { createdAt, refreshExpiresIn, first, evicted } = await sessions.create(user.id, sessionId, device);
-      if (evicted.length > 0) await revocations.denySessions(evicted, now);
+      const { createdAt, refreshExpiresIn, first, ended } = await sessions.create(user.id, sessionId, device);
+      if (ended.length > 0) await revocations.denySessions(ended);
       const pair = await issue({
         userId: user.id,
         sessionId,

@@ -13,6 +13,8 @@ const SEARCH_EVERY = 10;
 /** Seconds a published mail is left alone before its job is looked for. */
 const LOST_AFTER = 10;
 
+const OUTBOX_ID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
 export interface MailRelayOptions {
   outbox: Outbox;
   queue: MailQueue;
@@ -42,8 +44,8 @@ export function createMailRelay({
 
   async function acknowledge(): Promise<void> {
     for (let ids = await queue.accepted(); ids.length > 0; ids = await queue.accepted()) {
-      // Row first: a crash in between leaves the report, and it is acted on again.
-      await outbox.delete(ids);
+      // Row first: a crash in between leaves the report, and it is acted on again. What is no id of ours has no row.
+      await outbox.delete(ids.filter((id) => OUTBOX_ID.test(id)));
       await queue.acknowledge(ids);
     }
   }

@@ -33,6 +33,16 @@ const strength = new ZxcvbnFactory({
   graphs: adjacencyGraphs,
 });
 
+function isStrong(password: string, knownToOthers: readonly string[]): boolean {
+  const strongBy = (length: number) =>
+    strength.check(password.slice(0, length), [...knownToOthers]).score >= LEAST_SCORE;
+  // A name or an address that is cut in two is not recognised any more.
+  const personal = knownToOthers.some((known) =>
+    password.toLowerCase().includes(known.toLowerCase().slice(0, FIRST_LOOK)),
+  );
+  return (!personal && strongBy(FIRST_LOOK)) || strongBy(LONGEST_LOOK);
+}
+
 export type PasswordTask =
   | { type: 'hash'; password: string; knownToOthers: string[] }
   | { type: 'verify'; password: string; hash: string };
@@ -44,7 +54,5 @@ export default function run(task: PasswordTask): PasswordTaskResult {
   // NFKC: the same password typed on another keyboard must be the same bytes (NIST SP 800-63B section 5.1.1.2).
   const password = task.password.normalize('NFKC');
   if (task.type === 'verify') return { match: verifySync(task.hash, password) };
-  const strongBy = (length: number) =>
-    strength.check(password.slice(0, length), task.knownToOthers).score >= LEAST_SCORE;
-  return { weak: !strongBy(FIRST_LOOK) && !strongBy(LONGEST_LOOK), hash: hashSync(password, ARGON2ID) };
+  return { weak: !isStrong(password, task.knownToOthers), hash: hashSync(password, ARGON2ID) };
 }

@@ -17,8 +17,8 @@ export interface RegistrationOptions {
   passwords: Passwords;
   /** Throws `rate_limited` when the address has had its share of mail. */
   allowMail: (email: string) => Promise<void>;
-  /** Told after a commit that owes a mail. */
-  onMailOwed: () => void;
+  /** Told after a commit that owes a mail, with the ids of those it replaced. */
+  onMailOwed: (superseded: readonly string[]) => void;
 }
 
 export function createRegistration({ users, passwords, allowMail, onMailOwed }: RegistrationOptions) {
@@ -34,14 +34,17 @@ export function createRegistration({ users, passwords, allowMail, onMailOwed }: 
       await allowMail(person.email);
       const known = [person.email, ...person.email.split('@'), ...(person.displayName ? [person.displayName] : [])];
       await users.register({ ...person, passwordHash: await passwords.hash(password, known) }, context);
-      onMailOwed();
+      onMailOwed([]);
     },
 
     /** @throws {Problem} `rate_limited`. */
     async resend(email: string, context: RequestContext): Promise<void> {
       await allowMail(email);
-      const [owed] = await Promise.all([users.resendActivation(email, context), setTimeout(RESEND_FLOOR)]);
-      if (owed) onMailOwed();
+      const [{ owed, superseded }] = await Promise.all([
+        users.resendActivation(email, context),
+        setTimeout(RESEND_FLOOR),
+      ]);
+      if (owed) onMailOwed(superseded);
     },
   };
 }

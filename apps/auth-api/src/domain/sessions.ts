@@ -13,31 +13,27 @@ export function createSessions(store: SessionStore, revocations: RevocationLog) 
   return {
     list: store.list,
 
-    /** @param now milliseconds @throws {Problem} `session_unknown` */
-    async end(userId: string, sessionId: string, now: number): Promise<void> {
+    /** @throws {Problem} `session_unknown` */
+    async end(userId: string, sessionId: string): Promise<void> {
       const ended = await store.endOne(userId, sessionId);
       if (ended.length === 0) throw new Problem('session_unknown');
-      await revocations.denySessions(ended, now);
+      await revocations.denySessions(ended);
     },
 
-    /** The session the caller's own access token names: it may be gone from Redis already, its access token must die all the same. @param now milliseconds */
-    async endCurrent(userId: string, sessionId: string, now: number): Promise<void> {
+    /** The session the caller's own access token names: it may be gone from Redis already, its access token must die all the same. */
+    async endCurrent(userId: string, sessionId: string): Promise<void> {
       await store.endOne(userId, sessionId);
-      await revocations.denySessions([sessionId], now);
+      await revocations.denySessions([sessionId]);
     },
 
-    /** @param current the session of the caller: refused too, even if Redis no longer knows it. @param now milliseconds */
-    async endAll(userId: string, current: string, now: number): Promise<void> {
-      await revocations.denySessions([...new Set([...(await store.endAll(userId)), current])], now);
+    /** @param current the session of the caller: refused too, even if Redis no longer knows it. */
+    async endAll(userId: string, current: string): Promise<void> {
+      await revocations.denySessions([...new Set([...(await store.endAll(userId)), current])]);
     },
 
-    /** @param now milliseconds */
-    async endOthers(userId: string, current: string, now: number): Promise<void> {
+    async endOthers(userId: string, current: string): Promise<void> {
       const ended = await store.endOthers(userId, current);
-      await revocations.denySessions(
-        ended.filter((id) => id !== current),
-        now,
-      );
+      await revocations.denySessions(ended.filter((id) => id !== current));
     },
   };
 }

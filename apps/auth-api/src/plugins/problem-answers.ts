@@ -1,11 +1,14 @@
 /** Turns whatever goes wrong into one RFC 9457 answer, one log line and, for a dependency that is down, a metric. */
+import { randomUUID } from 'node:crypto';
+import { STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { FastifySchemaValidationError } from 'fastify/types/schema.js';
 import fp from 'fastify-plugin';
 import { unavailableDependency } from '../dependency-errors.ts';
 import type { Metrics } from '../metrics.ts';
 import { NotReady } from '../not-ready.ts';
-import { challenge, type InputError, Problem, problemBody } from '../problems.ts';
+import { challenge, type InputError, Problem, type ProblemCode, problemBody } from '../problems.ts';
 
 /** Seconds after which a caller may try again when a dependency is down: reconnecting takes at most one. */
 const RETRY_AFTER = 2;
@@ -17,6 +20,7 @@ const FASTIFY_CODES: Record<string, (error: FastifyError) => Problem> = {
   FST_ERR_CTP_EMPTY_JSON_BODY: () => invalidBody('is empty, but JSON is expected'),
   FST_ERR_CTP_INVALID_JSON_BODY: () => invalidBody('is not valid JSON'),
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: () => invalidBody('has another length than Content-Length says'),
+  FST_ERR_MAX_PARAM_LENGTH: () => new Problem('uri_too_long'),
   FST_ERR_BAD_URL: () =>
     new Problem('invalid_request', { errors: [{ pointer: '/path', detail: 'is not a valid path' }] }),
 };
@@ -88,6 +92,32 @@ function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyRe
     .send(problemBody(problem, request.id));
 }
 
+/**
+ * Fastify's `frameworkErrors`: what it refuses before there is a route (a path that can't be decoded, a parameter that is too long). Its own
+ * answer would repeat the path, and a path may hold a key.
+ */
+export function answerFrameworkError(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
+  reply.header('x-request-id', request.id);
+  sendProblem(asProblem(error), request, reply);
+}
+
+/** Node's parser errors by code: nothing of the request is known yet. */
+const CLIENT_ERRORS: Record<string, ProblemCode> = {
+  HPE_HEADER_OVERFLOW: 'headers_too_large',
+  ERR_HTTP_REQUEST_TIMEOUT: 'request_timeout',
+};
+
+/** Fastify's `clientErrorHandler`: what is no HTTP, or not in time. The connection ends with the answer. */
+export function answerClientError(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) return;
+  const problem = new Problem(CLIENT_ERRORS[error.code ?? ''] ?? 'invalid_request');
+  const body = JSON.stringify(problemBody(problem, randomUUID()));
+  socket.end(
+    `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status]}\r\nContent-Type: application/problem+json\r\n` +
+      `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+  );
+}
+
 export const problemAnswers = fp(
   async (app: FastifyInstance, { metrics }: { metrics: Metrics }) => {
     app.setErrorHandler((error: FastifyError, request, reply) => {
@@ -101,7 +131,24 @@ export const problemAnswers = fp(
       }
       return sendProblem(problem, request, reply);
     });
-    app.setNotFoundHandler((request, reply) => sendProblem(new Problem('not_found'), request, reply));
+    const routes: { path: RegExp; method: string }[] = [];
+    app.addHook('onRoute', ({ url, method }) => {
+      const path = new RegExp(
+        `^${url
+          .replaceAll(/[.+?^${}()|[\]\\]/g, '\\$&')
+          .replaceAll(/:[^/]+/g, '[^/]+')
+          .replaceAll('*', '.*')}$`,
+      );
+      for (const one of [method].flat()) routes.push({ path, method: one });
+    });
+    app.setNotFoundHandler((request, reply) => {
+      const path = request.url.split('?', 1)[0] ?? '';
+      // RFC 9110 section 15.5.6: a resource that exists names what it can do.
+      const allowed = [...new Set(routes.filter((route) => route.path.test(path)).map(({ method }) => method))];
+      if (allowed.length === 0) return sendProblem(new Problem('not_found'), request, reply);
+      reply.header('allow', allowed.toSorted().join(', '));
+      return sendProblem(new Problem('method_not_allowed'), request, reply);
+    });
   },
   { name: 'problem-answers' },
 );

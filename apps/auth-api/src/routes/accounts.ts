@@ -6,7 +6,7 @@ import type { RegistrationService } from '../domain/registration.ts';
 import { Problem } from '../problems.ts';
 import type { RateLimits } from '../rate-limits.ts';
 import { preferredLocale, requestContext } from './request-context.ts';
-import { ActivationKey, answers, DisplayName, Email, Instant, Locale, NewPassword } from './schemas.ts';
+import { ActivationKey, answers, DisplayName, Email, Instant, Locale, NewPassword, NoBody } from './schemas.ts';
 
 const ActivationRequired = Type.Object({ status: Type.Literal('activation_required') });
 const KeyParams = Type.Object({ key: ActivationKey });
@@ -114,6 +114,7 @@ export const accountRoutes: FastifyPluginAsyncTypebox<AccountRoutesOptions> = as
         tags: ['Accounts'],
         summary: 'Activate; exactly one call with a key succeeds. Grants no session',
         params: KeyParams,
+        body: NoBody,
         response: answers(
           {
             200: Type.Object({
@@ -144,6 +145,7 @@ export const accountRoutes: FastifyPluginAsyncTypebox<AccountRoutesOptions> = as
         tags: ['Accounts'],
         summary: 'Mail a fresh key in place of a live or expired one, to the address it was made for',
         params: KeyParams,
+        body: NoBody,
         response: answers({ 202: ActivationRequired }, 'activation_key_unknown', 'activation_key_used', 'rate_limited'),
       },
     },

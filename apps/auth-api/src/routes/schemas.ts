@@ -4,7 +4,7 @@ import { EMAIL_PATTERN } from '../domain/email-address.ts';
 import { type ProblemCode, statusesOf } from '../problems.ts';
 
 /** No control characters: nothing that could start a header line, end a C string or move a terminal's cursor. */
-const PRINTABLE = '^[^\\u0000-\\u001F\\u007F-\\u009F\\u2028\\u2029]*$';
+const PRINTABLE = '^[^\\u0000-\\u001F\\u007F-\\u009F\\u2028\\u2029\\uD800-\\uDFFF]*$';
 
 export const Email = Type.String({
   pattern: EMAIL_PATTERN,
@@ -17,16 +17,16 @@ export const Email = Type.String({
 export const NewPassword = Type.String({
   minLength: 8,
   maxLength: 256,
-  pattern: '^[^\\u0000]*$',
-  description: 'a password without null characters',
+  pattern: '^[^\\u0000\\uD800-\\uDFFF]*$',
+  description: 'a password of whole characters, null not among them',
   format: 'password',
   examples: ['correct horse battery staple'],
 });
 export const Password = Type.String({
   minLength: 1,
   maxLength: 256,
-  pattern: '^[^\\u0000]*$',
-  description: 'a password without null characters',
+  pattern: '^[^\\u0000\\uD800-\\uDFFF]*$',
+  description: 'a password of whole characters, null not among them',
   format: 'password',
 });
 export const DisplayName = Type.String({
@@ -69,6 +69,13 @@ export const TokenResponse = Type.Object({
   refresh_expires_in: Type.Optional(Seconds),
   session: Session,
   first_session: Type.Boolean(),
+});
+
+/** A call that takes no body: none, or an empty object. */
+export const NoBody = Type.Unsafe<null | Record<string, never>>({
+  type: ['object', 'null'],
+  properties: {},
+  additionalProperties: false,
 });
 
 export const NoContent = Type.Null({ description: 'Done' });

@@ -36,8 +36,9 @@ export const sessionRoutes: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = 
         response: answers({ 200: SessionList }, ...UNAUTHENTICATED),
       },
     },
-    async (request) => {
+    async (request, reply) => {
       const { sub, sid } = await request.authenticate();
+      reply.header('cache-control', 'no-store');
       const list = await sessions.list(sub);
       return {
         sessions: list.map((session) => ({
@@ -68,7 +69,7 @@ export const sessionRoutes: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = 
     },
     async (request, reply) => {
       const { sub, sid } = await request.authenticate();
-      await sessions.endCurrent(sub, sid, Date.now());
+      await sessions.endCurrent(sub, sid);
       return reply.code(204).send();
     },
   );
@@ -87,7 +88,7 @@ export const sessionRoutes: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = 
     },
     async (request, reply) => {
       const { sub } = await request.authenticate();
-      await sessions.end(sub, request.params.id, Date.now());
+      await sessions.end(sub, request.params.id);
       return reply.code(204).send();
     },
   );
@@ -106,8 +107,8 @@ export const sessionRoutes: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = 
     },
     async (request, reply) => {
       const { sub, sid } = await request.authenticate();
-      if (request.query.except === 'current') await sessions.endOthers(sub, sid, Date.now());
-      else await sessions.endAll(sub, sid, Date.now());
+      if (request.query.except === 'current') await sessions.endOthers(sub, sid);
+      else await sessions.endAll(sub, sid);
       return reply.code(204).send();
     },
   );

@@ -62,7 +62,7 @@ export const tokenRoutes: FastifyPluginAsyncTypebox<TokenRoutesOptions> = async 
       const { email, password, device_name: deviceName } = request.body;
       await rateLimits.consume('loginPerIp', request.ip);
       await rateLimits.consume('loginPerAccount', emailKey(email));
-      const { firstSession, ...pair } = await login.login(email, password, device(request, deviceName), Date.now());
+      const { firstSession, ...pair } = await login.login(email, password, device(request, deviceName));
       await rateLimits.reset('loginPerAccount', emailKey(email));
       return body(pair, firstSession);
     },

@@ -1,5 +1,6 @@
 /** Forward authentication for gateways: nginx `auth_request`, Traefik and Caddy `forward_auth`, Envoy `ext_authz`. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { Problem } from '../problems.ts';
 import { answers, UNAUTHENTICATED } from './schemas.ts';
@@ -7,48 +8,82 @@ import { answers, UNAUTHENTICATED } from './schemas.ts';
 /** RFC 6749 section 3.3: scope tokens separated by spaces. */
 const SCOPE = '^[\\x21\\x23-\\x5B\\x5D-\\x7E]+( [\\x21\\x23-\\x5B\\x5D-\\x7E]+)*$';
 
+/** What HTTP and WebDAV know beyond what Fastify does: a gateway asks with its own client's method. */
+const MORE_METHODS = [
+  'CONNECT',
+  'COPY',
+  'LOCK',
+  'MKCALENDAR',
+  'MKCOL',
+  'MOVE',
+  'PROPFIND',
+  'PROPPATCH',
+  'PURGE',
+  'REPORT',
+  'SEARCH',
+  'TRACE',
+  'UNLOCK',
+];
+
+const Answer = Type.Null({ description: 'Good; who it is stands in the headers' });
+const identityHeaders = {
+  'X-Auth-User': Type.String({ description: 'id of the user' }),
+  'X-Auth-Session': Type.String({ description: 'id of the session' }),
+  'X-Auth-Scope': Type.String({ description: 'scopes, separated by spaces' }),
+  'X-Auth-Token-Expires': Type.String({ format: 'date-time' }),
+};
+
 export const verifyRoutes: FastifyPluginAsyncTypebox = async (app) => {
-  // Some gateways pass the request's body on: it is none of our business, whatever its type.
+  // Some gateways pass the request's body on, or only what its headers say of one: it is none of our business, whatever its type.
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', (_request, _payload, done) => done(null));
+  app.addHook('onRequest', async ({ raw }) => {
+    delete raw.headers['content-type'];
+  });
+  for (const method of MORE_METHODS)
+    if (!app.supportedMethods.includes(method)) app.addHttpMethod(method, { hasBody: true });
 
-  app.route({
-    method: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'],
-    url: '/verify',
+  const route = {
     exposeHeadRoute: false,
-    schema: {
-      operationId: 'verify',
-      tags: ['Gateways'],
-      summary: 'Is this access token good now?',
-      description:
-        'Answers from memory: the signature is checked once per token, revocations are known as they happen. 503 when they may not be.',
-      security: [{ bearer: [] }],
-      querystring: Type.Object({
-        scope: Type.Optional(
-          Type.String({ pattern: SCOPE, maxLength: 500, description: 'Scopes that are needed, all of them' }),
-        ),
-      }),
-      response: answers(
-        { 200: Type.Null({ description: 'Good; who it is stands in the X-Auth-* headers' }) },
-        'insufficient_scope',
-        ...UNAUTHENTICATED,
-      ),
-    },
-    handler: async (request, reply) => {
+    handler: async (request: FastifyRequest<{ Querystring: { scope?: string } }>, reply: FastifyReply) => {
       const { sub, sid, scope, exp } = await request.authenticate();
       const needed = request.query.scope;
       if (needed !== undefined) {
         const held = scope.split(' ');
-        if (!needed.split(' ').every((name) => held.includes(name)))
+        if (!needed.split(' ').every((name) => held.includes(name))) {
           throw new Problem('insufficient_scope', { scope: needed });
+        }
       }
-      reply
+      return reply
+        .code(200)
         .header('x-auth-user', sub)
         .header('x-auth-session', sid)
         .header('x-auth-scope', scope)
-        .header('x-auth-token-expires', exp)
-        .header('cache-control', 'no-store');
-      return reply.code(200).send();
+        .header('x-auth-token-expires', new Date(exp * 1000).toISOString())
+        .header('cache-control', 'no-store')
+        .send();
     },
-  });
+  };
+  const schema = {
+    operationId: 'verify',
+    tags: ['Gateways'],
+    summary: 'Is this access token good now?',
+    description:
+      'Any method, and any path below (Envoy appends the one that was asked for). Answers from memory: the signature is checked once per token, revocations are known as they happen. 503 when they may not be.',
+    security: [{ bearer: [] }],
+    querystring: Type.Object({
+      scope: Type.Optional(
+        Type.String({
+          pattern: SCOPE,
+          maxLength: 500,
+          description: 'scopes that are needed, all of them, as RFC 6749 section 3.3 writes them',
+        }),
+      ),
+    }),
+    response: answers({ 200: { ...Answer, headers: identityHeaders } }, 'insufficient_scope', ...UNAUTHENTICATED),
+  };
+  app.route({ ...route, method: 'GET', url: '/verify', schema });
+  const others = app.supportedMethods.filter((method) => method !== 'GET');
+  app.route({ ...route, method: others, url: '/verify', schema: { ...schema, hide: true } });
+  app.route({ ...route, method: app.supportedMethods, url: '/verify/*', schema: { ...schema, hide: true } });
 };

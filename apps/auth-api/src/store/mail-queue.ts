@@ -12,22 +12,50 @@ const BATCH = 1000;
 
 /** @param redis with the profile `queueProducer`: a call fails at once while Redis is away. */
 export function createMailQueue(redis: Redis, keys: RedisKeys, onError: (error: Error) => void) {
-  const queue = new Queue(MAIL_QUEUE, { connection: redis, prefix: keys.mailQueuePrefix });
-  queue.on('error', onError);
+  let opened: Queue | undefined;
+
+  /**
+   * The queue, once it is usable. BullMQ prepares a queue once, with its first connection, and a preparation that fails stays failed: then
+   * another queue is made with the next call.
+   */
+  async function queue(): Promise<Queue> {
+    // BullMQ would wait for the first connection for as long as it takes, and the relay, its transaction and the end of the app with it.
+    if (redis.status !== 'ready') throw new Error('Redis connection is not ready');
+    if (opened === undefined) {
+      opened = new Queue(MAIL_QUEUE, { connection: redis, prefix: keys.mailQueuePrefix });
+      opened.on('error', onError);
+    }
+    const current = opened;
+    try {
+      await current.waitUntilReady();
+      return current;
+    } catch (error) {
+      if (opened === current) opened = undefined;
+      throw error;
+    }
+  }
 
   return {
     /** Adds jobs; one whose id is in the queue already is left as it is. */
     async add(mails: readonly OwedMail[]): Promise<void> {
-      // BullMQ would wait for the first connection for as long as it takes, and the relay, its transaction and the end of the app with it.
-      if (redis.status !== 'ready') throw new Error('Redis connection is not ready');
-      await queue.addBulk(
-        mails.map(({ id, name, payload }) => ({ name, data: payload, opts: { ...MAIL_JOB_OPTIONS, jobId: id } })),
-      );
+      const jobs = mails.map(({ id, name, payload }) => ({
+        name,
+        data: payload,
+        opts: { ...MAIL_JOB_OPTIONS, jobId: id },
+      }));
+      await (await queue()).addBulk(jobs);
+    },
+
+    /** Takes jobs out that are not being worked on; a mail on its way arrives with a link that is dead already. */
+    async remove(ids: readonly string[]): Promise<void> {
+      const open = await queue();
+      await Promise.allSettled(ids.map((id) => open.remove(id)));
     },
 
     /** Those of the ids that are in no state of the queue: the job was lost with Redis. */
     async missing(ids: readonly string[]): Promise<string[]> {
-      const states = await Promise.all(ids.map((id) => queue.getJobState(id)));
+      const open = await queue();
+      const states = await Promise.all(ids.map((id) => open.getJobState(id)));
       return ids.filter((_, index) => states[index] === 'unknown');
     },
 
@@ -39,6 +67,6 @@ export function createMailQueue(redis: Redis, keys: RedisKeys, onError: (error: 
       await redis.srem(keys.mailAccepted, ...ids);
     },
 
-    close: (): Promise<void> => queue.close(),
+    close: async (): Promise<void> => opened?.close(),
   };
 }

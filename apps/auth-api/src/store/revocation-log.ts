@@ -16,13 +16,14 @@ export function createRevocationLog(redis: Redis, keys: RedisKeys, accessTokenTt
   const life = accessTokenTtl + CLOCK_TOLERANCE;
   return {
     /**
-     * Has the access tokens of these sessions refused everywhere.
-     * @param now milliseconds
+     * Has the access tokens of these sessions refused everywhere. Time is Redis's: one instance whose clock is wrong must not trim the log
+     * of all.
      * @throws what Redis throws: then nothing may be reported as revoked.
      */
-    async denySessions(sessionIds: readonly string[], now: number): Promise<void> {
-      const until = Math.ceil(now / 1000) + life;
-      const oldest = now - life * 1000;
+    async denySessions(sessionIds: readonly string[]): Promise<void> {
+      const [seconds] = await redis.time();
+      const until = Number(seconds) + life;
+      const oldest = (Number(seconds) - life) * 1000;
       await Promise.all(
         sessionIds.map((sessionId) =>
           redis.xadd(keys.revocations, 'MINID', '~', oldest, '*', 'sid', sessionId, 'until', until),

@@ -18,8 +18,8 @@ export interface CreatedSession {
   /** Milliseconds until its refresh token expires. */
   refreshExpiresIn: number;
   first: boolean;
-  /** Sessions that had to end so that the limit holds. */
-  evicted: string[];
+  /** Sessions to write to the revocation log: those that had to end so that the limit holds, and those that ended lately. */
+  ended: string[];
 }
 
 export type RefreshOutcome =
@@ -33,7 +33,7 @@ export type RefreshOutcome =
       refreshExpiresIn: number;
       deviceName: string | null;
     }
-  | { status: 'gone' | 'expired' | 'reused' };
+  | { status: 'gone' | 'ended' | 'expired' | 'reused' };
 
 export interface SessionRecord extends Device {
   id: string;
@@ -67,7 +67,7 @@ export function createSessionStore(redis: Redis, keys: RedisKeys, env: Lifetimes
 
   return {
     async create(userId: string, sessionId: string, device: Device): Promise<CreatedSession> {
-      const [createdAt, refreshExpiresIn, first, ...evicted] = await createScript(
+      const [createdAt, refreshExpiresIn, first, ...ended] = await createScript(
         [keys.session(userId, sessionId), keys.sessions(userId), keys.endedSessions(userId)],
         [
           sessionId,
@@ -81,7 +81,7 @@ export function createSessionStore(redis: Redis, keys: RedisKeys, env: Lifetimes
           device.ip,
         ],
       );
-      return { createdAt: Number(createdAt), refreshExpiresIn, first: first === 1, evicted };
+      return { createdAt: Number(createdAt), refreshExpiresIn, first: first === 1, ended };
     },
 
     /** @param counter of the refresh token presented. @param createdAt the first login it names. */
@@ -95,7 +95,7 @@ export function createSessionStore(redis: Redis, keys: RedisKeys, env: Lifetimes
         [keys.session(userId, sessionId), keys.sessions(userId), keys.endedSessions(userId)],
         [sessionId, counter, createdAt, env.REFRESH_GRACE * 1_000_000, idle, maxAge, accessLife],
       );
-      if (status !== 'ok') return { status: status as 'gone' | 'expired' | 'reused' };
+      if (status !== 'ok') return { status: status as 'gone' | 'ended' | 'expired' | 'reused' };
       return {
         status,
         counter: successor,

@@ -27,6 +27,12 @@ export interface UserProfile {
   createdAt: Date;
 }
 
+/** Whether a mail is owed now, and the ids of mails that are owed no more because of it. */
+export interface OwedActivation {
+  owed: boolean;
+  superseded: string[];
+}
+
 export type UserStore = ReturnType<typeof createUserStore>;
 
 /** SQLSTATE unique_violation */
@@ -68,44 +74,60 @@ export function createUserStore(db: Database) {
     },
 
     /**
-     * A new link for the latest registration of an address that has no account yet; the registration's older keys are dead from here on.
-     * @returns whether there was one.
+     * A new link for the registration of an address that has no account yet; its older keys are dead from here on, and its older mails
+     * that are not sent yet are owed no more. If several registrations wait, none gets one (the caller may have made any of them): the
+     * mail then says to register again.
      */
-    async resendActivation(email: string, context: RequestContext): Promise<boolean> {
-      const mails = await db.$executeRaw`
-        WITH latest AS (
-          SELECT id FROM users
+    async resendActivation(email: string, context: RequestContext): Promise<OwedActivation> {
+      const [result] = await db.$queryRaw<OwedActivation[]>`
+        WITH waiting AS (
+          SELECT id, email, locale, created_at, count(*) OVER () AS registrations FROM users
           WHERE email_key = ${emailKey(email)} AND status = 'pending'
             AND NOT EXISTS (SELECT FROM users WHERE email_key = ${emailKey(email)} AND status <> 'pending')
-          ORDER BY created_at DESC, id DESC LIMIT 1
         ), renewed AS (
-          UPDATE users SET activation_attempt = activation_attempt + 1 FROM latest
-          WHERE users.id = latest.id AND users.status = 'pending'
+          UPDATE users SET activation_attempt = activation_attempt + 1 FROM waiting
+          WHERE users.id = waiting.id AND waiting.registrations = 1 AND users.status = 'pending'
           RETURNING users.id, users.email, users.locale, users.activation_attempt
+        ), superseded AS (
+          DELETE FROM mail_outbox WHERE name = 'activation' AND payload ->> 'user_id' IN (SELECT id::text FROM renewed)
+          RETURNING id
+        ), mail AS (
+          INSERT INTO mail_outbox (id, name, payload)
+          SELECT ${randomUUID()}::uuid, 'activation',
+            ${envelope(context)}::jsonb || jsonb_build_object('user_id', id, 'to', email, 'locale', locale, 'attempt', activation_attempt)
+          FROM renewed
+          UNION ALL
+          (SELECT ${randomUUID()}::uuid, 'activation',
+            ${envelope(context)}::jsonb || jsonb_build_object('user_id', id, 'to', email, 'locale', locale, 'several', true)
+          FROM waiting WHERE registrations > 1 ORDER BY created_at DESC, id DESC LIMIT 1)
+          RETURNING id
         )
-        INSERT INTO mail_outbox (id, name, payload)
-        SELECT ${randomUUID()}::uuid, 'activation',
-          ${envelope(context)}::jsonb || jsonb_build_object('user_id', id, 'to', email, 'locale', locale, 'attempt', activation_attempt)
-        FROM renewed`;
-      return mails === 1;
+        SELECT EXISTS (SELECT FROM mail) AS owed, ARRAY(SELECT id::text FROM superseded) AS superseded`;
+      return result ?? { owed: false, superseded: [] };
     },
 
     /**
      * A new link in place of the one of `attempt`, to the address of that registration.
-     * @returns false when the attempt no longer counts: activated, or replaced meanwhile.
+     * @returns `owed` false when the attempt no longer counts: activated, or replaced meanwhile.
      */
-    async renewActivation(userId: string, attempt: number, context: RequestContext): Promise<boolean> {
-      const mails = await db.$executeRaw`
+    async renewActivation(userId: string, attempt: number, context: RequestContext): Promise<OwedActivation> {
+      const [result] = await db.$queryRaw<OwedActivation[]>`
         WITH renewed AS (
           UPDATE users SET activation_attempt = activation_attempt + 1
           WHERE id = ${userId}::uuid AND status = 'pending' AND activation_attempt = ${attempt}
           RETURNING id, email, locale, activation_attempt
+        ), superseded AS (
+          DELETE FROM mail_outbox WHERE name = 'activation' AND payload ->> 'user_id' IN (SELECT id::text FROM renewed)
+          RETURNING id
+        ), mail AS (
+          INSERT INTO mail_outbox (id, name, payload)
+          SELECT ${randomUUID()}::uuid, 'activation',
+            ${envelope(context)}::jsonb || jsonb_build_object('user_id', id, 'to', email, 'locale', locale, 'attempt', activation_attempt)
+          FROM renewed
+          RETURNING id
         )
-        INSERT INTO mail_outbox (id, name, payload)
-        SELECT ${randomUUID()}::uuid, 'activation',
-          ${envelope(context)}::jsonb || jsonb_build_object('user_id', id, 'to', email, 'locale', locale, 'attempt', activation_attempt)
-        FROM renewed`;
-      return mails === 1;
+        SELECT EXISTS (SELECT FROM mail) AS owed, ARRAY(SELECT id::text FROM superseded) AS superseded`;
+      return result ?? { owed: false, superseded: [] };
     },
 
     /**
@@ -126,10 +148,13 @@ export function createUserStore(db: Database) {
       }
     },
 
-    /** Forgets the registrations that lost: the unique index keeps them from ever being activated, so this is only tidying. */
-    async deleteRivals(userId: string, email: string): Promise<void> {
-      await db.user.deleteMany({ where: { emailKey: emailKey(email), status: 'pending', id: { not: userId } } });
-    },
+    /**
+     * Forgets registrations nobody has confirmed for so long; those that lost to another registration of their address among them (the
+     * unique index keeps them from ever being activated). @returns how many.
+     */
+    forgetUnconfirmed: (seconds: number): Promise<number> =>
+      db.$executeRaw`
+        DELETE FROM users WHERE status = 'pending' AND created_at < now() - make_interval(secs => ${seconds})`,
 
     async activationState(userId: string) {
       return db.user.findUnique({

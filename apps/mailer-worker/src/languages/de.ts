@@ -14,6 +14,13 @@ export const german: MailTexts = {
     notYou:
       'Sie waren das nicht? Dann ignorieren Sie diese E-Mail: Ohne Ihre Bestätigung wird kein Konto freigeschaltet, und es passiert nichts.',
   }),
+  several_registrations: (site) => ({
+    subject: `Bitte registrieren Sie sich noch einmal bei ${site}`,
+    heading: 'Bitte registrieren Sie sich noch einmal',
+    intro: `Bei ${site} wurde ein neuer Aktivierungslink angefordert. Diese Adresse wurde aber mehrmals registriert, und wir wissen nicht, welche Registrierung Ihre ist.`,
+    you: 'Registrieren Sie sich zur Sicherheit noch einmal mit einem Passwort Ihrer Wahl und benutzen Sie den Link aus der E-Mail, die sofort darauf folgt. Auch ein Link, den Sie schon von Ihrer eigenen Registrierung haben, funktioniert, solange er gilt.',
+    notYou: 'Sie waren das nicht? Dann ignorieren Sie diese E-Mail: Es passiert nichts.',
+  }),
   account_exists: (site) => ({
     subject: `Sie haben bereits ein Konto bei ${site}`,
     heading: 'Sie haben bereits ein Konto',

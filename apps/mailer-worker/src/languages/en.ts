@@ -13,6 +13,13 @@ export const english = {
     linkHint: 'If the button does not work, copy this link into your browser:',
     notYou: 'It was not you? Then ignore this mail: without your confirmation no account opens and nothing happens.',
   }),
+  several_registrations: (site: string) => ({
+    subject: `Please register again at ${site}`,
+    heading: 'Please register again',
+    intro: `A new activation link was asked for at ${site}, but this address was registered more than once, and we cannot tell which registration is yours.`,
+    you: 'To be safe, register once more with a password of your choice and use the link in the mail that follows at once. A link you already have from your own registration works too, as long as it is valid.',
+    notYou: 'It was not you? Then ignore this mail: nothing happens.',
+  }),
   account_exists: (site: string) => ({
     subject: `You already have an account at ${site}`,
     heading: 'You already have an account',

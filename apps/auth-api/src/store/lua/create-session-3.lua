@@ -13,7 +13,8 @@
   ARGV[6] what KEYS[1] holds before the session id
   ARGV[7] device name   ARGV[8] user agent   ARGV[9] ip
 
-  Returns {issued us, ms until the refresh token expires, 1 if it is the user's only session, evicted session id …}
+  Returns {issued us, ms until the refresh token expires, 1 if it is the user's only session, ended session id …}: with the evicted
+  sessions those that ended a short while ago, so that a later call completes a write to the revocation log that failed.
 ]]
 local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
@@ -24,11 +25,9 @@ redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now_ms)
 local others = redis.call('ZCARD', KEYS[2])
 
 -- The oldest go first: expiry orders them by their last use.
-local evicted = {}
 local surplus = others + 1 - tonumber(ARGV[4])
 if surplus > 0 then
-  evicted = redis.call('ZRANGE', KEYS[2], 0, surplus - 1)
-  for _, id in ipairs(evicted) do
+  for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, surplus - 1)) do
     redis.call('DEL', ARGV[6] .. id)
     redis.call('ZREM', KEYS[2], id)
     redis.call('ZADD', KEYS[3], now_ms + tonumber(ARGV[5]), id)
@@ -45,5 +44,6 @@ local index_ms = redis.call('PTTL', KEYS[2])
 if index_ms < life_ms then redis.call('PEXPIRE', KEYS[2], life_ms) end
 
 local result = { string.format('%.0f', now_us), life_ms, others == 0 and 1 or 0 }
-for _, id in ipairs(evicted) do result[#result + 1] = id end
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now_ms)
+for _, id in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do result[#result + 1] = id end
 return result

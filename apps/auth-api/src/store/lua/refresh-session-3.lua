@@ -18,11 +18,14 @@
 
   Returns {'ok', counter, its issue instant us, now us, ms until it expires, device name}
        or {'gone'}     no such session: logged out, idle too long, or lost with Redis; the caller tells which by the token's own instants
+       or {'ended'}    it ended a short while ago: its access tokens must be refused, in case the write that said so failed
        or {'expired'}  past its maximum age; it has ended now
        or {'reused'}   a token replaced longer ago than the grace; the session has ended now
 ]]
 local session = redis.call('HMGET', KEYS[1], 'counter', 'rotations', 'created_at', 'device_name')
-if not session[1] or session[3] ~= ARGV[3] then return { 'gone' } end
+if not session[1] or session[3] ~= ARGV[3] then
+  return { redis.call('ZSCORE', KEYS[3], ARGV[1]) and 'ended' or 'gone' }
+end
 
 local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]

@@ -66,3 +66,7 @@ CREATE INDEX "mail_outbox_published_at_created_at_idx" ON "mail_outbox"("publish
 CREATE UNIQUE INDEX "users_email_key_activated" ON "users"("email_key") WHERE "status" <> 'pending';
 -- One key signs at a time.
 CREATE UNIQUE INDEX "signing_keys_one_current" ON "signing_keys"("state") WHERE "state" = 'current';
+-- A newer activation mail finds the ones it replaces.
+CREATE INDEX "mail_outbox_activation_user" ON "mail_outbox"(("payload" ->> 'user_id')) WHERE "name" = 'activation';
+-- Old registrations are found without reading every account.
+CREATE INDEX "users_pending_created_at" ON "users"("created_at") WHERE "status" = 'pending';

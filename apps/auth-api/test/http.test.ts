@@ -1,0 +1,127 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { networkOf } from '../src/rate-limits.ts';
+import { startTestApp, type TestApp } from './test-app.ts';
+
+let api: TestApp;
+let port: number;
+beforeAll(async () => {
+  api = await startTestApp();
+  await api.app.listen({ port: 0, host: '127.0.0.1' });
+  const address = api.app.server.address();
+  port = typeof address === 'object' && address !== null ? address.port : 0;
+});
+afterAll(() => api.close());
+
+/** Sends bytes as they are, and reads until the server ends the connection. */
+async function raw(bytes: string): Promise<string> {
+  const socket = connect(port, '127.0.0.1');
+  const chunks: Buffer[] = [];
+  socket.on('data', (chunk) => chunks.push(chunk));
+  socket.on('error', () => {});
+  socket.write(bytes);
+  await once(socket, 'close');
+  return Buffer.concat(chunks).toString();
+}
+
+describe('what is refused before there is a route', () => {
+  test.each([
+    ['a path that cannot be decoded', '/v1/activations/%zz', 400, 'invalid_request'],
+    ['a key that is no key by far', `/v1/activations/${'a'.repeat(300)}`, 414, 'uri_too_long'],
+  ])('%s: a problem that does not repeat the path', async (_name, path, status, code) => {
+    const response = await api.get(path);
+    expect([response.statusCode, response.json().code]).toEqual([status, code]);
+    expect(response.headers['content-type']).toMatch(/^application\/problem\+json/);
+    expect(response.headers['x-request-id']).toBe(response.json().request_id);
+    expect(response.body).not.toContain('activations');
+  });
+
+  test('what is no HTTP, and headers without end, are problems too', async () => {
+    const garbage = await raw('HELO example.test\r\n\r\n');
+    expect(garbage).toMatch(/^HTTP\/1\.1 400 [\s\S]*application\/problem\+json[\s\S]*"invalid_request"/);
+    const endless = await raw(`GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: ${'a'.repeat(20_000)}\r\n\r\n`);
+    expect(endless).toMatch(/^HTTP\/1\.1 431 [\s\S]*"headers_too_large"/);
+  });
+
+  test('a request that does not arrive in time is ended, headers and body alike', async () => {
+    const started = performance.now();
+    const [headers, body] = await Promise.all([
+      raw('GET /livez HTTP/1.1\r\nHost: x\r\n'),
+      raw('POST /v1/users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{'),
+    ]);
+    expect(performance.now() - started).toBeLessThan(20_000);
+    expect(headers).toMatch(/^HTTP\/1\.1 408 [\s\S]*"request_timeout"/);
+    expect(body).toMatch(/^HTTP\/1\.1 408 /);
+  });
+});
+
+test('a client that goes away while it sends is no fault of Redis', async () => {
+  const before = (await api.get('/metrics')).body.match(/latchkey_dependency_errors_total.*/g) ?? [];
+  const socket = connect(port, '127.0.0.1');
+  socket.write('POST /v1/users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{');
+  await once(socket, 'connect');
+  socket.resetAndDestroy();
+  const connections = () => new Promise((resolve) => api.app.server.getConnections((_error, count) => resolve(count)));
+  await expect.poll(connections).toBe(0);
+  expect((await api.get('/metrics')).body.match(/latchkey_dependency_errors_total.*/g) ?? []).toEqual(before);
+  expect(api.logs.filter((line) => line.includes('a dependency is down'))).toEqual([]);
+});
+
+describe('methods and bodies', () => {
+  test('a path that exists says what it can do', async () => {
+    const response = await api.call('PUT', '/v1/tokens', {});
+    expect([response.statusCode, response.json().code, response.headers.allow]).toEqual([
+      405,
+      'method_not_allowed',
+      'POST',
+    ]);
+    expect((await api.call('DELETE', '/v1/activations/some-key')).headers.allow).toBe('GET, HEAD, POST');
+    expect((await api.get('/nowhere')).statusCode).toBe(404);
+  });
+
+  test('JSON under another name is refused as what it says it is', async () => {
+    const response = await api.app.inject({
+      method: 'POST',
+      url: '/v1/users',
+      headers: { 'content-type': 'text/plain' },
+      payload: '{}',
+    });
+    expect([response.statusCode, response.json().code]).toEqual([415, 'unsupported_media_type']);
+  });
+
+  test('a call that takes no body takes an empty one, and no other', async () => {
+    const url = `/v1/activations/${'A'.repeat(32)}`;
+    const headers = { 'content-type': 'application/json' };
+    expect((await api.app.inject({ method: 'POST', url, headers })).statusCode).toBe(404);
+    expect((await api.call('POST', url, {})).statusCode).toBe(404);
+    const refused = await api.call('POST', url, { x: 1 });
+    expect([refused.statusCode, refused.json().errors?.[0]?.pointer]).toEqual([400, '/x']);
+  });
+
+  test.each(['password', 'display_name'])(
+    'half a character in %s is refused: it would be another one in the database',
+    async (field) => {
+      const body = {
+        email: 'ada@example.test',
+        password: 'correct horse battery staple',
+        [field]: 'correct horse \ud800 staple',
+      };
+      const response = await api.call('POST', '/v1/users', body);
+      expect([response.statusCode, response.json().errors?.[0]?.pointer]).toEqual([400, `/${field}`]);
+    },
+  );
+});
+
+test.each([
+  ['192.0.2.7', '192.0.2.7'],
+  ['::ffff:192.0.2.7', '192.0.2.7'],
+  ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2'],
+  ['2001:db8:1:2::9', '2001:db8:1:2'],
+  ['2001:DB8::1', '2001:db8:0:0'],
+  ['::1', '0:0:0:0'],
+  ['fe80::1%eth0', 'fe80:0:0:0'],
+  ['ada@example.test', 'ada@example.test'],
+])('%s is counted as %s: an IPv6 subscriber has a whole /64', (ip, network) => {
+  expect(networkOf(ip)).toBe(network);
+});
