@@ -63,8 +63,6 @@ function httpClient(base: string) {
   };
 }
 
-type HttpClient = ReturnType<typeof httpClient>;
-
 /** Asserts the answer every request gets that needs what is down. */
 export function expectUnavailable({ status, headers, body, ms }: Answer, dependency?: 'postgresql' | 'redis'): void {
   expect({ status, body }).toMatchObject({
