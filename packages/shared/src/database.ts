@@ -5,7 +5,7 @@ import { PrismaClient } from './generated/prisma/client.ts';
 export type Database = PrismaClient;
 
 /** Milliseconds until a database that does not answer counts as down: inside the 2 s within which a request must be answered. */
-const TIMEOUT = 1500;
+const TIMEOUT = 1200;
 
 /**
  * A pool that connects on first use and heals by itself.
