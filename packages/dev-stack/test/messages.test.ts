@@ -94,6 +94,8 @@ describe('a folder that cannot be written is named', () => {
     mkdirSync(join(root, 'packages', 'dev-stack'), { recursive: true });
     cpSync(fileURLToPath(new URL('../launch.mjs', import.meta.url)), launcher);
     chmodSync(root, 0o555);
+    // Runs before the folder is removed, which whoever is not root could not do as it is.
+    onTestFinished(() => chmodSync(root, 0o755));
     const run = await asNobodySpecial([launcher, 'start']);
     expect(await run.exit).toBe(1);
     expect(run.output()).toContain(`The folder ${root} cannot be written by`);
