@@ -8,13 +8,22 @@ import { redisKeys } from '@latchkey/shared/redis-keys';
 import { createRevocationCopy } from '@latchkey/verifier/revocation-copy';
 import fastify, { LogController } from 'fastify';
 import type { Logger } from 'pino';
+import { createAccount } from './domain/account.ts';
 import { createActivation } from './domain/activation.ts';
+import { createAudit } from './domain/audit.ts';
+import { createClients } from './domain/clients.ts';
 import { emailKey } from './domain/email-address.ts';
+import { createEmailChange } from './domain/email-change.ts';
+import { createIntrospection } from './domain/introspection.ts';
 import { createKeyring } from './domain/keyring.ts';
 import { createLogin } from './domain/login.ts';
 import { createMailRelay, type MailRelayOptions } from './domain/mail-relay.ts';
+import { createOpaqueTokens } from './domain/opaque-tokens.ts';
+import { createOperators } from './domain/operators.ts';
+import { createPasswordReset } from './domain/password-reset.ts';
 import { createPasswords } from './domain/passwords.ts';
 import { createRegistration } from './domain/registration.ts';
+import { createRevocation } from './domain/revocation.ts';
 import { createSessions } from './domain/sessions.ts';
 import { createSigningKeys } from './domain/signing-keys.ts';
 import type { Env } from './env.ts';
@@ -26,17 +35,26 @@ import { problemAnswers } from './plugins/problem-answers.ts';
 import { requestId, requestLog } from './plugins/request-log.ts';
 import { createRateLimits } from './rate-limits.ts';
 import { accountRoutes } from './routes/accounts.ts';
+import { adminRoutes } from './routes/admin.ts';
+import { emailChangeRoutes } from './routes/email-changes.ts';
 import { meRoutes } from './routes/me.ts';
+import { oauthRoutes } from './routes/oauth.ts';
 import { operationRoutes } from './routes/operations.ts';
 import { pageRoutes } from './routes/pages.ts';
+import { passwordResetRoutes } from './routes/password-resets.ts';
 import { sessionRoutes } from './routes/sessions.ts';
 import { tokenRoutes } from './routes/tokens.ts';
 import { verifyRoutes } from './routes/verify.ts';
 import { wellKnownRoutes } from './routes/well-known.ts';
-import { createActivationKeyStore } from './store/activation-keys.ts';
+import { createAccountChanges } from './store/account-changes.ts';
+import { createAuditStore } from './store/audit.ts';
+import { createClientStore } from './store/clients.ts';
+import { createDirectory } from './store/directory.ts';
+import { createHighWaterStore } from './store/high-water.ts';
+import { createMailKeyStore } from './store/mail-keys.ts';
 import { createMailQueue } from './store/mail-queue.ts';
 import { createOutbox } from './store/outbox.ts';
-import { createRevocationLog } from './store/revocation-log.ts';
+import { createEpochs, createRevocationLog } from './store/revocation-log.ts';
 import { createSessionStore } from './store/sessions.ts';
 import { createSigningKeyStore } from './store/signing-keys.ts';
 import { createUserStore } from './store/users.ts';
@@ -45,6 +63,9 @@ import { createUserStore } from './store/users.ts';
 const BODY_LIMIT = 16 * 1024;
 /** Milliseconds a client may take to send a request, headers and body: nobody holds a connection by being slow. */
 const REQUEST_TIMEOUT = 10_000;
+
+/** Milliseconds between two notes of how far the revocation log was read. */
+const HIGH_WATER_INTERVAL = 1000;
 
 export interface AppOptions {
   env: Env;
@@ -88,17 +109,25 @@ export async function buildApp({ env, logger, namespace, relay: relayOptions }: 
   const redis = connectRedis(env.REDIS_URL, 'store', reportLost('redis'));
   const queueConnection = connectRedis(env.REDIS_URL, 'queueProducer', reportLost('redis'));
 
+  const epochs = createEpochs(redis, keys);
+  const highWater = createHighWaterStore(db);
   const revocationCopy = createRevocationCopy({
     redis: connectRedis(env.REDIS_URL, 'queueWorker', reportLost('redis')),
     stream: keys.revocations,
+    epochKey: keys.epoch,
     lagMax: env.REVOCATION_LAG_MAX_MS,
     onError: reportLost('redis'),
+    async onEpochLost(known) {
+      if (await epochs.begin(known))
+        logger.warn({ known }, 'this Redis is new or older than what was read of it: everyone has to log in again');
+    },
   });
   const revocations = createRevocationLog(redis, keys, env.ACCESS_TOKEN_TTL, revocationCopy);
   const keyring = createKeyring(env.MASTER_KEY);
   const signingKeys = createSigningKeys(createSigningKeyStore(db), keyring, env.SIGNING_ALG);
   const passwords = createPasswords();
   const users = createUserStore(db);
+  const audit = createAudit(createAuditStore(db), logger);
   const sessionStore = createSessionStore(redis, keys, env);
   const mailQueue = createMailQueue(queueConnection, keys, reportLost('redis'));
   const relay = createMailRelay({ outbox: createOutbox(db), queue: mailQueue, logger, ...relayOptions });
@@ -107,9 +136,78 @@ export async function buildApp({ env, logger, namespace, relay: relayOptions }: 
   const allowMail = (email: string) => rateLimits.consume('mailPerRecipient', emailKey(email));
   const onMailOwed = () => relay.kick();
   const registration = createRegistration({ users, passwords, allowMail, onMailOwed });
-  const activation = createActivation({ keys: createActivationKeyStore(redis, keys), users, allowMail, onMailOwed });
-  const login = createLogin({ users, sessions: sessionStore, revocations, passwords, signingKeys, keyring, env });
-  const sessions = createSessions(sessionStore, revocations);
+  const activation = createActivation({
+    keys: createMailKeyStore(redis, keys.activationKey),
+    users,
+    allowMail,
+    onMailOwed,
+  });
+  const epochBorn = () => revocationCopy.epoch()?.born ?? Number.POSITIVE_INFINITY;
+  const login = createLogin({
+    users,
+    sessions: sessionStore,
+    revocations,
+    passwords,
+    signingKeys,
+    keyring,
+    audit,
+    env,
+    epochBorn,
+  });
+  const opaqueTokens = createOpaqueTokens(sessionStore);
+  const revocation = createRevocation({ sessions: sessionStore, users, log: revocations });
+  const sessions = createSessions(sessionStore, revocations, revocation, audit);
+  const changes = createAccountChanges(db);
+  // Their rows are gone: what is left in the queue would at worst still be mailed.
+  const withdrawMails = (ids: readonly string[]) => mailQueue.remove(ids).catch(reportLost('redis'));
+  const account = createAccount({
+    changes,
+    passwords,
+    sessions,
+    revocation,
+    allowPassword: (email) => rateLimits.consume('loginPerAccount', emailKey(email)),
+    onPasswordRight: (email) => rateLimits.reset('loginPerAccount', emailKey(email)),
+    allowMail,
+    onMailOwed,
+    withdrawMails,
+  });
+  const passwordReset = createPasswordReset({
+    keys: createMailKeyStore(redis, keys.passwordResetKey),
+    changes,
+    passwords,
+    revocation,
+    allowMail,
+    onMailOwed,
+  });
+  const emailChange = createEmailChange({
+    keys: createMailKeyStore(redis, keys.emailChangeKey),
+    changes,
+    users,
+    onMailOwed,
+  });
+
+  const clients = createClients({ store: createClientStore(db, redis), log: revocations, signingKeys, env });
+  const introspection = createIntrospection({
+    sessions: sessionStore,
+    clients,
+    opaqueTokens,
+    revocation,
+    log: revocations,
+    copy: revocationCopy,
+    signingKeys,
+    keyring,
+    env,
+  });
+  const operators = createOperators({
+    users: createDirectory(db),
+    sessions: sessionStore,
+    log: revocations,
+    revocation,
+    clients,
+    introspection,
+    audit,
+    withdrawMails,
+  });
 
   metrics.gauge(
     'latchkey_revocation_lag_seconds',
@@ -126,18 +224,29 @@ export async function buildApp({ env, logger, namespace, relay: relayOptions }: 
   await app.register(bearerAuth, {
     signingKeys,
     revocations: revocationCopy,
+    findOpaqueToken: opaqueTokens.find,
     issuer: env.PUBLIC_URL,
     audience: env.TOKEN_AUDIENCE,
   });
 
   // The routes
   await app.register(accountRoutes, { prefix: '/v1', registration, activation, rateLimits });
-  await app.register(meRoutes, { prefix: '/v1', users });
+  await app.register(meRoutes, { prefix: '/v1', users, account, rateLimits });
+  await app.register(passwordResetRoutes, { prefix: '/v1', passwordReset, rateLimits });
+  await app.register(emailChangeRoutes, { prefix: '/v1', emailChange, rateLimits });
   await app.register(tokenRoutes, { prefix: '/v1', login, rateLimits });
   await app.register(sessionRoutes, { prefix: '/v1', sessions });
   await app.register(verifyRoutes, { prefix: '/v1' });
+  await app.register(oauthRoutes, { clients, operators, issuer: env.PUBLIC_URL });
+  await app.register(adminRoutes, { prefix: '/v1/admin', operators });
   await app.register(wellKnownRoutes, { signingKeys });
-  await app.register(pageRoutes, { activation, rateLimits, publicUrl: env.PUBLIC_URL });
+  await app.register(pageRoutes, {
+    activation,
+    passwordReset,
+    emailChange,
+    rateLimits,
+    publicUrl: env.PUBLIC_URL,
+  });
   await app.register(operationRoutes, {
     metrics,
     checks: {
@@ -156,15 +265,36 @@ export async function buildApp({ env, logger, namespace, relay: relayOptions }: 
     app.server.keepAliveTimeout = 1;
   });
 
+  /** The copy starts once PostgreSQL has said how far the log had been read; until then every token is refused. */
+  function followRevocations(): void {
+    highWater.read().then(
+      (known) => {
+        revocationCopy.start(known);
+        markTimer = setInterval(() => {
+          const epoch = revocationCopy.epoch();
+          if (epoch)
+            highWater.raise({ epochId: epoch.id, position: revocationCopy.position() }).catch(reportLost('postgresql'));
+        }, HIGH_WATER_INTERVAL);
+      },
+      (error: unknown) => {
+        logger.error({ err: error }, 'how far the revocation log was read is not known yet');
+        markTimer = setTimeout(followRevocations, HIGH_WATER_INTERVAL);
+      },
+    );
+  }
+  let markTimer: NodeJS.Timeout | undefined;
+
   app.addHook('onReady', async () => {
-    revocationCopy.start();
+    followRevocations();
     relay.start();
     // In the background: a service that starts before its database must still start.
     signingKeys.ensure().catch((error: unknown) => logger.error({ err: error }, 'signing keys are not loaded yet'));
   });
   app.addHook('onClose', async () => {
+    clearInterval(markTimer);
     await relay.close();
     revocationCopy.close();
+    await audit.close();
     await Promise.allSettled([mailQueue.close(), passwords.close(), db.$disconnect()]);
     redis.disconnect();
     queueConnection.disconnect();

@@ -18,10 +18,18 @@ const catalogue = {
   account_suspended: [403, 'The account is suspended'],
   not_found: [404, 'There is nothing here'],
   activation_key_unknown: [404, 'The activation link is not known or was replaced by a newer one'],
+  password_reset_key_unknown: [404, 'The password reset link is not known or no longer counts'],
+  email_change_key_unknown: [404, 'The link to another address is not known or no longer counts'],
   session_unknown: [404, 'The session is not known'],
+  user_unknown: [404, 'The user is not known'],
+  client_unknown: [404, 'The client is not known'],
   method_not_allowed: [405, 'The method is not allowed here'],
   activation_key_expired: [410, 'The activation link has expired'],
   activation_key_used: [410, 'The activation link was used'],
+  password_reset_key_expired: [410, 'The password reset link has expired'],
+  password_reset_key_used: [410, 'The password reset link was used'],
+  email_change_key_expired: [410, 'The link to another address has expired'],
+  email_change_key_used: [410, 'The link to another address was used'],
   body_too_large: [413, 'The body is too large'],
   unsupported_media_type: [415, 'The content type is not supported'],
   uri_too_long: [414, 'The address is too long'],
@@ -47,6 +55,8 @@ interface ProblemDetails {
   retryAfter?: number;
   /** The scope that is missing, for `WWW-Authenticate` (RFC 6750 section 3). */
   scope?: string;
+  /** When a suspension ends; left out when only an operator ends it. */
+  until?: Date;
   cause?: unknown;
 }
 
@@ -85,6 +95,7 @@ export function problemBody(problem: Problem, requestId: string) {
     code,
     ...(details.detail !== undefined && { detail: details.detail }),
     ...(details.errors !== undefined && { errors: details.errors }),
+    ...(details.until !== undefined && { until: details.until.toISOString() }),
     request_id: requestId,
   };
 }
@@ -92,4 +103,34 @@ export function problemBody(problem: Problem, requestId: string) {
 /** The codes an operation can answer with, grouped by status: what its OpenAPI document lists. */
 export function statusesOf(codes: readonly ProblemCode[]): Map<number, ProblemCode[]> {
   return Map.groupBy(codes, (code) => catalogue[code][0]);
+}
+
+/** What the OAuth endpoints refuse with (RFC 6749 section 5.2; the last is RFC 6750's): programs of others know these. */
+const oauthCatalogue = {
+  invalid_request: [400, 'The request is not valid'],
+  invalid_client: [401, 'The client is not known, or its secret is not this'],
+  invalid_scope: [400, 'The scope is not valid'],
+  unauthorized_client: [400, 'The client may not do this'],
+  unsupported_grant_type: [400, 'The grant type is not supported'],
+  insufficient_scope: [403, 'The client lacks a scope'],
+} as const satisfies Record<string, readonly [status: number, description: string]>;
+
+export type OAuthCode = keyof typeof oauthCatalogue;
+
+/** A refusal of an OAuth endpoint. `message` is for the developer of the caller. */
+export class OAuthProblem extends Error {
+  override readonly name = 'OAuthProblem';
+  readonly code: OAuthCode;
+  readonly status: number;
+
+  constructor(code: OAuthCode, description: string = oauthCatalogue[code][1]) {
+    super(description);
+    this.code = code;
+    this.status = oauthCatalogue[code][0];
+  }
+}
+
+/** The same for the OAuth endpoints. */
+export function oauthStatusesOf(codes: readonly OAuthCode[]): Map<number, OAuthCode[]> {
+  return Map.groupBy(codes, (code) => oauthCatalogue[code][0]);
 }

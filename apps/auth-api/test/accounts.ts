@@ -1,4 +1,6 @@
 /** Accounts for suites that are about something else. */
+import { expect, vi } from 'vitest';
+import type { DatabaseProbe } from './mail-probe.ts';
 import type { startMailSide, TestApp } from './test-app.ts';
 import { newAddress, PASSWORD } from './test-app.ts';
 
@@ -26,6 +28,37 @@ export async function logIn(api: TestApp, email: string, deviceName?: string): P
   const response = await api.login(email, PASSWORD, deviceName);
   if (response.statusCode !== 200) throw new Error(`login answered ${response.statusCode} ${response.body}`);
   return response.json();
+}
+
+/**
+ * Does something while a change of the user's row is held up in the middle: everything before its statement has happened, nothing after.
+ * @returns what the change answers once it may go on.
+ */
+export async function duringChange<T>(
+  database: DatabaseProbe,
+  email: string,
+  change: () => Promise<T>,
+  meanwhile: () => Promise<void>,
+): Promise<T> {
+  const holder = await database.begin();
+  await holder.query('SELECT FROM users WHERE email_key = $1 FOR UPDATE', [email.toLowerCase()]);
+  let changed: Promise<T>;
+  try {
+    changed = change();
+    await vi.waitFor(
+      async () => {
+        const waiting = await database.rows(
+          "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        );
+        expect(waiting).toHaveLength(1);
+      },
+      { timeout: 10_000, interval: 10 },
+    );
+    await meanwhile();
+  } finally {
+    await holder.end('COMMIT');
+  }
+  return changed;
 }
 
 /** The parts of a JWT, unverified. */

@@ -23,9 +23,25 @@ const POST_ROUTES: Record<string, Record<string, string> | undefined> = {
   '/v1/tokens/refresh': { refresh_token: 'lkr_nobody-has-this-one' },
   '/v1/activations/{key}': undefined,
   '/v1/activations/{key}/renewal': undefined,
+  '/v1/password-resets': { email: 'ada@example.test' },
+  '/v1/password-resets/{key}': { new_password: PASSWORD },
+  '/v1/email-changes/{key}': undefined,
 };
-/** POST routes whose body is none of their business, or whose answers are pages (pages.test.ts). */
-const OTHER_POST_ROUTES = ['/v1/verify', '/activate/{key}'];
+/**
+ * POST routes whose body is none of their business, whose answers are pages (pages.test.ts, account-pages.test.ts), that take forms of
+ * clients (oauth.test.ts) or look at who asks before the body (operators.test.ts).
+ */
+const OTHER_POST_ROUTES = [
+  '/v1/verify',
+  '/activate/{key}',
+  '/reset-password/{key}',
+  '/change-email/{key}',
+  '/oauth/token',
+  '/oauth/introspect',
+  '/oauth/revoke',
+  '/v1/admin/users/{id}/revocations',
+  '/v1/admin/tokens/deny',
+];
 
 const paths = Object.keys(POST_ROUTES);
 const withBody = Object.entries(POST_ROUTES).filter(
@@ -104,7 +120,9 @@ describe.each(withBody)('POST %s', (path, body) => {
   });
 
   test('names every field that is missing', async () => {
-    const required = Object.keys(body).filter((field) => ['email', 'password', 'refresh_token'].includes(field));
+    const required = Object.keys(body).filter((field) =>
+      ['email', 'password', 'new_password', 'refresh_token'].includes(field),
+    );
     const response = await postRaw(path, '{}');
     expectProblem(response, invalid());
     expect(response.json().errors).toEqual(required.map((field) => ({ pointer: `/${field}`, detail: 'is required' })));

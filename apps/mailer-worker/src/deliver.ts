@@ -1,6 +1,6 @@
 /** One mail job, from the queue to the mail server. The order of the phases is what keeps a mail from being lost, doubled or dead on arrival. */
 import { InvalidMailJob, type MailJob, parseMailJob } from '@latchkey/shared/mail-jobs';
-import type { ActivationKeys } from './activation-key.ts';
+import type { KeyPurpose, MailKeys } from './mail-keys.ts';
 import type { MailContent, Mails } from './mails.ts';
 import type { SendLedger } from './send-ledger.ts';
 import { type MailTransport, readSmtpFailure } from './smtp.ts';
@@ -50,7 +50,7 @@ const MAIL_ID = /^[\w-]{1,64}$/;
 
 export interface DeliveryParts {
   readonly ledger: SendLedger;
-  readonly activationKeys: ActivationKeys;
+  readonly mailKeys: MailKeys;
   readonly mails: Mails;
   readonly transport: MailTransport;
   readonly from: string;
@@ -58,9 +58,15 @@ export interface DeliveryParts {
   readonly publicUrl: string;
 }
 
+/** A mail as it will be sent, and the key made for it. */
+interface Composed {
+  readonly content: MailContent;
+  readonly key?: { readonly purpose: KeyPurpose; readonly key: string };
+}
+
 /** @returns the function that delivers one job; it throws {@link DeliveryFailed} and nothing else. */
 export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Promise<Delivered> {
-  const { ledger, activationKeys, mails, transport, from } = parts;
+  const { ledger, mailKeys, mails, transport, from } = parts;
   const messageHost = new URL(parts.publicUrl).hostname;
   const underway = new Map<string, Promise<Delivered>>();
 
@@ -71,14 +77,38 @@ export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Prom
     return parsed;
   }
 
-  /** The key, if this mail needs one, and the words. */
-  async function compose(job: MailJob): Promise<{ content: MailContent; key?: string }> {
-    if (job.name === 'account_exists') {
-      return { content: await during('render', async () => mails.accountExists(job.payload.locale)) };
+  /** What the mail says and, if it has a link, the key in it: made now. */
+  async function compose(job: MailJob): Promise<Composed> {
+    const { locale, user_id: userId } = job.payload;
+    const plain = async (mail: (locale: string) => MailContent): Promise<Composed> => ({
+      content: await during('render', async () => mail(locale)),
+    });
+    const linked = async (
+      purpose: KeyPurpose,
+      attempt: number,
+      mail: (locale: string, key: string) => MailContent,
+    ): Promise<Composed> => {
+      const key = await during('mint', () => mailKeys.mint(purpose, userId, attempt));
+      return { key: { purpose, key }, content: await during('render', async () => mail(locale, key)) };
+    };
+    switch (job.name) {
+      case 'activation':
+        return linked('activationKey', job.payload.attempt, mails.activation);
+      case 'account_exists':
+        return plain(mails.accountExists);
+      case 'password_reset':
+        return linked('passwordResetKey', job.payload.attempt, mails.passwordReset);
+      case 'password_changed':
+        return plain(mails.passwordChanged);
+      case 'email_change': {
+        const { attempt } = job.payload;
+        return attempt === undefined
+          ? plain(mails.emailChangeNotice)
+          : linked('emailChangeKey', attempt, mails.emailChange);
+      }
+      case 'email_changed':
+        return plain(mails.emailChanged);
     }
-    const { user_id, attempt, locale } = job.payload;
-    const key = await during('mint', () => activationKeys.mint(user_id, attempt));
-    return { key, content: await during('render', async () => mails.activation(locale, key)) };
   }
 
   async function send(id: string, to: string, content: MailContent, signal?: AbortSignal): Promise<void> {
@@ -133,8 +163,8 @@ export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Prom
   }
 
   /** Best effort: a key nobody has seen opens nothing, and expires. */
-  async function forget(key: string | undefined): Promise<void> {
-    if (key !== undefined) await activationKeys.forget(key).catch(() => undefined);
+  async function forget(minted: Composed['key']): Promise<void> {
+    if (minted !== undefined) await mailKeys.forget(minted.purpose, minted.key).catch(() => undefined);
   }
 
   return (job) => {

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { Eta } from 'eta';
 import { german } from './languages/de.ts';
-import { english, type MailTexts } from './languages/en.ts';
+import { english, type LinkTexts, type MailTexts, type NoticeTexts } from './languages/en.ts';
 
 /** One mail, ready to send. `language` is the tag of the language it is written in. */
 export interface MailContent {
@@ -55,25 +55,37 @@ export function createMails(publicUrl: string, keyTtl: number) {
     };
   }
 
-  const mails = {
-    /** The link that activates: `{PUBLIC_URL}/activate/{key}`. */
-    activation(locale: string, key: string): MailContent {
-      const language = languageFor(locale);
-      const texts = language.activation(site, inWords(keyTtl, language.tag));
-      return render('activation', language, texts, `${publicUrl}/activate/${key}`);
-    },
-
-    /** The address has an account already. */
-    accountExists(locale: string): MailContent {
-      const language = languageFor(locale);
-      return render('account-exists', language, language.account_exists(site));
-    },
+  /** A mail that only says something. */
+  const notice = (texts: (language: MailTexts) => NoticeTexts) => (locale: string) => {
+    const language = languageFor(locale);
+    return render('notice', language, texts(language));
   };
 
-  for (const { tag } of languages) {
-    mails.activation(tag, 'warm-up');
-    mails.accountExists(tag);
-  }
+  /** A mail with a page to open: `{PUBLIC_URL}/{path}/{key}`. */
+  const linked =
+    (path: string, texts: (language: MailTexts, validFor: string) => LinkTexts) => (locale: string, key: string) => {
+      const language = languageFor(locale);
+      return render('link', language, texts(language, inWords(keyTtl, language.tag)), `${publicUrl}/${path}/${key}`);
+    };
+
+  const mails = {
+    /** The link that activates. */
+    activation: linked('activate', (language, validFor) => language.activation(site, validFor)),
+    /** The address has an account already. */
+    accountExists: notice((language) => language.account_exists(site)),
+    /** The link to a new password. */
+    passwordReset: linked('reset-password', (language, validFor) => language.password_reset(site, validFor)),
+    /** The password is another one. */
+    passwordChanged: notice((language) => language.password_changed(site)),
+    /** The link that makes this address the account's. */
+    emailChange: linked('change-email', (language, validFor) => language.email_change(site, validFor)),
+    /** The account is to get another address than this one. */
+    emailChangeNotice: notice((language) => language.email_change_notice(site)),
+    /** The account has another address than this one. */
+    emailChanged: notice((language) => language.email_changed(site)),
+  };
+
+  for (const { tag } of languages) for (const mail of Object.values(mails)) mail(tag, 'warm-up');
   return mails;
 }
 

@@ -1,5 +1,5 @@
 /** What the worker counts, in Prometheus' terms. */
-import type { MailJobName } from '@latchkey/shared/mail-jobs';
+import { MAIL_JOB_NAMES } from '@latchkey/shared/mail-jobs';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 
 /**
@@ -9,7 +9,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 export type JobOutcome = 'accepted' | 'already_accepted' | 'retried' | 'rejected' | 'invalid' | 'given_up';
 
 /** Names a job may have as a label: whatever else the queue holds counts as one, so that nobody can grow the metrics. */
-const JOB_NAMES: ReadonlySet<string> = new Set<MailJobName>(['activation', 'account_exists']);
+const JOB_NAMES: ReadonlySet<string> = new Set(MAIL_JOB_NAMES);
 
 /**
  * @param queueDepth jobs by state; rejects when Redis does not answer, and then the gauge has no value.

@@ -82,7 +82,7 @@ function fieldsOf(error: unknown) {
 function harmless(words: string): string {
   return words
     .replaceAll(/\p{C}+/gu, ' ')
-    .replaceAll(/\S*(?::\/\/|%3A%2F%2F|\/activate)\S*/gi, '[link]')
+    .replaceAll(/\S*(?::\/\/|%3A%2F%2F|\/activate|\/reset-password|\/change-email)\S*/gi, '[link]')
     .replaceAll(/[A-Za-z0-9]{24,}/g, '[cut]')
     .replaceAll(/[^\s<>,;:]+@/g, '***@')
     .slice(0, 200);

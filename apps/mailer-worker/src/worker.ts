@@ -6,10 +6,10 @@ import type { RedisKeys } from '@latchkey/shared/redis-keys';
 import { type Job, Queue, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
-import { createActivationKeys } from './activation-key.ts';
 import { createDelivery } from './deliver.ts';
 import type { Env } from './env.ts';
 import { createHealth, evictionWarning } from './health.ts';
+import { createMailKeys } from './mail-keys.ts';
 import { createMails } from './mails.ts';
 import { createMetrics } from './metrics.ts';
 import { createOpsServer } from './ops.ts';
@@ -54,13 +54,13 @@ export function buildWorker({ env, keys, logger, backoff = mailBackoff }: Worker
   const probe = connectRedis(env.REDIS_URL, 'store', (error) => outage('redis', error));
   probe.on('ready', () => void warnOfEviction(probe, logger));
   const transport = createMailTransport(env.SMTP_URL, env.WORKER_CONCURRENCY);
-  const activationKeys = createActivationKeys(redis, keys, {
+  const mailKeys = createMailKeys(redis, keys, {
     activates: env.ACTIVATION_KEY_TTL,
     renews: env.ACTIVATION_RENEWAL_TTL,
   });
   const deliver = createDelivery({
     ledger: createSendLedger(redis, keys),
-    activationKeys,
+    mailKeys,
     mails: createMails(env.PUBLIC_URL, env.ACTIVATION_KEY_TTL),
     transport,
     from: env.MAIL_FROM,

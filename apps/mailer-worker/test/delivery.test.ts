@@ -2,8 +2,8 @@ import { startMailCatcher } from '@latchkey/dev-stack/mail-catcher';
 import { MAIL_JOB_OPTIONS } from '@latchkey/shared/mail-jobs';
 import { MAIL_LEDGER_TTL } from '@latchkey/shared/redis-keys';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { createActivationKeys } from '../src/activation-key.ts';
 import { createDelivery, type DeliveryParts } from '../src/deliver.ts';
+import { createMailKeys } from '../src/mail-keys.ts';
 import { createMails } from '../src/mails.ts';
 import { createSendLedger } from '../src/send-ledger.ts';
 import { createMailTransport } from '../src/smtp.ts';
@@ -26,7 +26,7 @@ function outcomeOf(id: string): Record<string, unknown> | undefined {
 function parts(): DeliveryParts {
   return {
     ledger: createSendLedger(harness.redis, harness.keys),
-    activationKeys: createActivationKeys(harness.redis, harness.keys, { activates: 60, renews: 60 }),
+    mailKeys: createMailKeys(harness.redis, harness.keys, { activates: 60, renews: 60 }),
     mails: createMails(PUBLIC_URL, 60),
     transport: createMailTransport(harness.catcher.smtpUrl, 4),
     from: 'no-reply@latchkey.test',
@@ -96,11 +96,11 @@ describe('a mail accepted by the server', () => {
     const real = parts();
     const deliver = createDelivery({
       ...real,
-      activationKeys: {
-        ...real.activationKeys,
-        async mint(userId, attempt) {
+      mailKeys: {
+        ...real.mailKeys,
+        async mint(...asked) {
           await real.ledger.recordAccepted('late');
-          return real.activationKeys.mint(userId, attempt);
+          return real.mailKeys.mint(...asked);
         },
       },
     });

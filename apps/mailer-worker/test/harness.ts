@@ -116,12 +116,12 @@ export type Harness = Awaited<ReturnType<typeof createHarness>>;
 
 function payloadFor(name: string, to: string) {
   const envelope = { v: 1, to, locale: 'en', request_id: 'request-1', user_id: randomUUID() };
-  return name === 'activation' ? { ...envelope, attempt: 3 } : envelope;
+  return name === 'activation' || name === 'password_reset' ? { ...envelope, attempt: 3 } : envelope;
 }
 
-/** The key in the link of an activation mail. */
+/** The key in the link of a mail. */
 export function keyIn(text: string): string {
-  const [, key = ''] = /\/activate\/([A-Za-z0-9]+)/.exec(text) ?? [];
+  const [, key = ''] = /\/(?:activate|reset-password|change-email)\/([A-Za-z0-9]+)/.exec(text) ?? [];
   return key;
 }
 

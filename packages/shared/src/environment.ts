@@ -54,6 +54,13 @@ export const seconds = validator(`a whole number of seconds from 1 to ${MAX_SECO
 export const secondsOrZero = validator(`a whole number of seconds from 0 to ${MAX_SECONDS}`, (raw) =>
   asInteger(raw, 0, MAX_SECONDS),
 );
+/** Seconds, or `none`: null, for ever. */
+export const secondsOrNone = validator(`a whole number of seconds from 1 to ${MAX_SECONDS}, or none`, (raw) =>
+  raw === 'none' ? null : asInteger(raw, 1, MAX_SECONDS),
+);
+export const trueOrFalse = validator('true or false', (raw) =>
+  raw === 'true' ? true : raw === 'false' ? false : undefined,
+);
 export const milliseconds = validator('a whole number of milliseconds from 100 to 600000', (raw) =>
   asInteger(raw, 100, 600_000),
 );

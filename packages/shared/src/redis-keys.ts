@@ -23,13 +23,28 @@ export const keyConventions = {
     meaning:
       'JSON {user_id, attempt, renewal_ms}: what the mailed key stands for. It activates while more than renewal_ms of its life is left; after that it can only be renewed. No usable secret: the key itself is only in the mail.',
   },
+  passwordResetKey: {
+    pattern: 'latchkey:password-reset-key:{<SHA-256 of the key, base64url>}',
+    type: 'string',
+    ttl: 'ACTIVATION_KEY_TTL + ACTIVATION_RENEWAL_TTL, counted from the moment the mail is sent',
+    writers: 'mailer-worker',
+    meaning:
+      'JSON {user_id, attempt, renewal_ms}, as of an activation key, for a new password. It cannot be renewed: with renewal_ms of its life left it has expired, and is kept so that it can be told from one that never was.',
+  },
+  emailChangeKey: {
+    pattern: 'latchkey:email-change-key:{<SHA-256 of the key, base64url>}',
+    type: 'string',
+    ttl: 'ACTIVATION_KEY_TTL + ACTIVATION_RENEWAL_TTL, counted from the moment the mail is sent',
+    writers: 'mailer-worker',
+    meaning: 'The same for another e-mail address. A key of one purpose is not found under another.',
+  },
   session: {
     pattern: 'latchkey:session:{<user id>}:<session id>',
     type: 'hash',
-    ttl: 'REFRESH_TOKEN_TTL from the last refresh, never past SESSION_MAX_AGE from the first login',
+    ttl: 'REFRESH_TOKEN_TTL from the last refresh, never past SESSION_MAX_AGE from the first login; OPAQUE_TOKEN_TTL for an opaque token',
     writers: 'auth-api',
     meaning:
-      'One device: counter (of the refresh token that is good now), rotations (when it and those a caller may still ask for were issued), created_at, last_seen_at (microseconds of Redis TIME), device_name, user_agent, ip. No token and no hash of one: a refresh token proves itself by its MAC.',
+      'One device: issued_at (its newest token), created_at, last_seen_at (microseconds of Redis TIME), device_name, user_agent, ip. A JWT pair: counter (of the refresh token that is good now), rotations (when it and those a caller may still ask for were issued); no hash of a token, a refresh token proves itself by its MAC. An opaque token: token_hash (base64url SHA-256).',
   },
   sessions: {
     pattern: 'latchkey:sessions:{<user id>}',
@@ -39,6 +54,14 @@ export const keyConventions = {
     meaning:
       "The user's session ids, scored by the instant (milliseconds) their hash expires. Changed only together with the hashes.",
   },
+  gate: {
+    pattern: 'latchkey:gate:{<user id>}',
+    type: 'hash',
+    ttl: 'as long as a session of the user, an access token or a closed door',
+    writers: 'auth-api',
+    meaning:
+      'cutoff: what was issued at or before it is refused; closed_until, suspended_until: until then nothing is issued; last_issued: so that a cut-off comes after it (microseconds of Redis TIME); generation: counts what ends sessions, so that a login whose password was checked before is checked again.',
+  },
   endedSessions: {
     pattern: 'latchkey:ended-sessions:{<user id>}',
     type: 'sorted set',
@@ -47,13 +70,21 @@ export const keyConventions = {
     meaning:
       'Sessions that ended while access tokens of theirs may live, scored by the instant (milliseconds) none can any more: what must stand in the revocation log, so that a repeated call can complete a write that failed.',
   },
+  epoch: {
+    pattern: 'latchkey:epoch',
+    type: 'hash',
+    ttl: null,
+    writers: 'auth-api',
+    meaning:
+      'Which Redis this is: id, and born (microseconds). Made once; another one begins when Redis was wiped or is an older copy, and then what was issued before its birth is refused everywhere.',
+  },
   revocations: {
     pattern: 'latchkey:revocations',
     type: 'stream',
     ttl: null,
     writers: 'auth-api',
     meaning:
-      'The revocation log: {sid, until}: access tokens of this session are refused until that instant (seconds), when the last of them has expired. Trimmed to ACCESS_TOKEN_TTL at each write, so reading it from its start gives all that still matters.',
+      'The revocation log: {sid, from, until}: of this session what was issued at `from` or later is refused; {sub, cutoff, until}: of this user what was issued at `cutoff` or before (microseconds). `until` is the second in which the last of it has expired. Trimmed to that at each write, so reading it from its start gives all that still matters.',
   },
   rateLimit: {
     pattern: 'latchkey:rate-limit:<limit>:<SHA-256 of the subject, base64url>',
@@ -97,11 +128,15 @@ export type RedisKeys = ReturnType<typeof redisKeys>;
 export function redisKeys(namespace = 'latchkey') {
   return {
     activationKey: (sha256: string) => `${namespace}:activation-key:{${sha256}}`,
+    passwordResetKey: (sha256: string) => `${namespace}:password-reset-key:{${sha256}}`,
+    emailChangeKey: (sha256: string) => `${namespace}:email-change-key:{${sha256}}`,
     session: (userId: string, sessionId: string) => `${namespace}:session:{${userId}}:${sessionId}`,
     /** What {@link session} puts before the session id: for Lua that visits all sessions of one user. */
     sessionPrefix: (userId: string) => `${namespace}:session:{${userId}}:`,
     sessions: (userId: string) => `${namespace}:sessions:{${userId}}`,
+    gate: (userId: string) => `${namespace}:gate:{${userId}}`,
     endedSessions: (userId: string) => `${namespace}:ended-sessions:{${userId}}`,
+    epoch: `${namespace}:epoch`,
     revocations: `${namespace}:revocations`,
     /** `rate-limiter-flexible` appends `:<subject hash>` itself. */
     rateLimit: (limit: string) => `${namespace}:rate-limit:${limit}`,

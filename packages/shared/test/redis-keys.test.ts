@@ -11,9 +11,13 @@ test('every key starts with latchkey: and every builder has its convention', () 
   const keys = redisKeys();
   const built: Record<keyof typeof keyConventions, string> = {
     activationKey: keys.activationKey('HASH'),
+    passwordResetKey: keys.passwordResetKey('HASH'),
+    emailChangeKey: keys.emailChangeKey('HASH'),
     session: keys.session('USER', 'SESSION'),
     sessions: keys.sessions('USER'),
     endedSessions: keys.endedSessions('USER'),
+    gate: keys.gate('USER'),
+    epoch: keys.epoch,
     revocations: keys.revocations,
     rateLimit: `${keys.rateLimit('LIMIT')}:SUBJECT`,
     mailQueue: `${keys.mailQueuePrefix}:mail:ID`,
@@ -31,7 +35,15 @@ test('what changes together shares a hash tag, so that Redis Cluster keeps it in
   const keys = redisKeys();
   const tag = (key: string) => key.match(/\{([^}]+)\}/)?.[1];
   expect(
-    new Set([keys.session('u', 's'), keys.sessionPrefix('u'), keys.sessions('u'), keys.endedSessions('u')].map(tag)),
+    new Set(
+      [
+        keys.session('u', 's'),
+        keys.sessionPrefix('u'),
+        keys.sessions('u'),
+        keys.endedSessions('u'),
+        keys.gate('u'),
+      ].map(tag),
+    ),
   ).toEqual(new Set(['u']));
   expect(new Set([keys.mailQueuePrefix, keys.mailLedger('m'), keys.mailAccepted].map(tag))).toEqual(new Set(['mail']));
 });

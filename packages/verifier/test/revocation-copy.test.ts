@@ -7,6 +7,7 @@ const LAG_MAX = 1000;
 let server: RunningRedis;
 let writer: Redis;
 let stream: string;
+let epochKey: string;
 let streams = 0;
 
 beforeAll(async () => {
@@ -18,19 +19,34 @@ afterAll(async () => {
   writer.disconnect();
   await server.stop();
 });
-beforeEach(() => {
+beforeEach(async () => {
   streams += 1;
   stream = `revocations-${streams}`;
+  epochKey = `epoch-${streams}`;
+  await beginEpoch();
 });
 
 const inTenMinutes = () => Math.ceil(Date.now() / 1000) + 600;
 const revoke = (sessionId: string, until = inTenMinutes()) =>
   writer.xadd(stream, '*', 'sid', sessionId, 'until', until);
 
+/** Before it is fresh a copy denies everything: what it denies then proves nothing. */
+async function startedCopy() {
+  const { copy } = copyOfTheLog();
+  copy.start();
+  await vi.waitFor(() => expect(copy.fresh()).toBe(true), { interval: 1 });
+  return { copy };
+}
+
+/** A token of the running epoch. */
+const token = (sessionId: string, userId = 'user', issuedAt = Date.now() * 1000) => ({ sessionId, userId, issuedAt });
+const beginEpoch = (born = Date.now() * 1000 - 3_600_000_000, id = `epoch-of-${stream}`) =>
+  writer.hset(epochKey, { id, born });
+
 function copyOfTheLog() {
   const redis = new Redis(server.url, { maxRetriesPerRequest: null, retryStrategy: () => 50, connectTimeout: 500 });
   redis.on('error', () => {});
-  const copy = createRevocationCopy({ redis, stream, lagMax: LAG_MAX, onError: () => {} });
+  const copy = createRevocationCopy({ redis, stream, epochKey, lagMax: LAG_MAX, onError: () => {} });
   onTestFinished(() => copy.close());
   return { copy };
 }
@@ -46,16 +62,14 @@ test('nothing is believed before the whole log is copied', async () => {
   copy.start();
   await vi.waitFor(() => expect(copy.fresh()).toBe(true), { interval: 1 });
   // Believed only now, and now it knows them all.
-  expect(sessions.every((session) => copy.denies(session))).toBe(true);
-  expect(copy.denies('another')).toBe(false);
+  expect(sessions.every((session) => copy.denies(token(session)))).toBe(true);
+  expect(copy.denies(token('another'))).toBe(false);
 });
 
 test('what is revoked is known as it happens, and a quiet log stays believed', async () => {
-  const { copy } = copyOfTheLog();
-  copy.start();
-  await vi.waitFor(() => expect(copy.fresh()).toBe(true));
+  const { copy } = await startedCopy();
   await revoke('phone');
-  await vi.waitFor(() => expect(copy.denies('phone')).toBe(true), { timeout: 500, interval: 1 });
+  await vi.waitFor(() => expect(copy.denies(token('phone'))).toBe(true), { timeout: 500, interval: 1 });
   const quietSince = performance.now();
   await vi.waitFor(
     () => {
@@ -67,9 +81,7 @@ test('what is revoked is known as it happens, and a quiet log stays believed', a
 });
 
 test('a copy that hears nothing is believed no longer than the bound, and after healing has missed nothing', async () => {
-  const { copy } = copyOfTheLog();
-  copy.start();
-  await vi.waitFor(() => expect(copy.fresh()).toBe(true));
+  const { copy } = await startedCopy();
   server.freeze();
   try {
     await vi.waitFor(() => expect(copy.fresh()).toBe(false), { timeout: 2 * LAG_MAX });
@@ -77,7 +89,7 @@ test('a copy that hears nothing is believed no longer than the bound, and after 
     server.thaw();
   }
   await revoke('while-away');
-  await vi.waitFor(() => expect(copy.denies('while-away')).toBe(true), { timeout: 5000 });
+  await vi.waitFor(() => expect(copy.denies(token('while-away'))).toBe(true), { timeout: 5000 });
   await vi.waitFor(() => expect(copy.fresh()).toBe(true), { timeout: 5000 });
 });
 
@@ -85,25 +97,82 @@ test('a connection that is cut is made again, from where the copy had got to', a
   const { copy } = copyOfTheLog();
   await revoke('before');
   copy.start();
-  await vi.waitFor(() => expect(copy.denies('before')).toBe(true));
+  await vi.waitFor(() => expect(copy.denies(token('before'))).toBe(true));
   await writer.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
   await revoke('after');
-  await vi.waitFor(() => expect(copy.denies('after')).toBe(true), { timeout: 5000 });
-  expect(copy.denies('before')).toBe(true);
+  await vi.waitFor(() => expect(copy.denies(token('after'))).toBe(true), { timeout: 5000 });
+  expect(copy.denies(token('before'))).toBe(true);
 });
 
 test('what can matter no more is forgotten', async () => {
-  const { copy } = copyOfTheLog();
-  copy.start();
+  const { copy } = await startedCopy();
   await revoke('long-gone', Math.floor(Date.now() / 1000) - 3600);
   await revoke('alive');
-  await vi.waitFor(() => expect(copy.denies('alive')).toBe(true));
-  expect(copy.denies('long-gone')).toBe(false);
+  await vi.waitFor(() => expect(copy.denies(token('alive'))).toBe(true));
+  expect(copy.denies(token('long-gone'))).toBe(false);
   expect(copy.size()).toBe(1);
 });
 
-test('what this process has written itself is refused at once', () => {
-  const { copy } = copyOfTheLog();
-  copy.deny('own', inTenMinutes());
-  expect(copy.denies('own')).toBe(true);
+test('what this process has written itself is refused at once', async () => {
+  const { copy } = await startedCopy();
+  expect(copy.denies(token('own'))).toBe(false);
+  copy.apply({ sessionId: 'own', from: 0, until: inTenMinutes() });
+  expect(copy.denies(token('own'))).toBe(true);
+});
+
+test('a cut-off refuses what was issued at it and before, to the microsecond, and of that user only', async () => {
+  const { copy } = await startedCopy();
+  const cutoff = Date.now() * 1000 + 123;
+  await writer.xadd(stream, '*', 'sub', 'ada', 'cutoff', cutoff, 'until', inTenMinutes());
+  await vi.waitFor(() => expect(copy.denies(token('s', 'ada', cutoff))).toBe(true));
+  expect(copy.denies(token('s', 'ada', cutoff + 1))).toBe(false);
+  expect(copy.denies(token('s', 'bob', cutoff))).toBe(false);
+});
+
+test('denying a token refuses what was issued of its session from then on, and not what was before', async () => {
+  const { copy } = await startedCopy();
+  const issuedAt = Date.now() * 1000;
+  await writer.xadd(stream, '*', 'sid', 'phone', 'from', issuedAt, 'until', inTenMinutes());
+  await vi.waitFor(() => expect(copy.denies(token('phone', 'user', issuedAt))).toBe(true));
+  expect(copy.denies(token('phone', 'user', issuedAt + 5))).toBe(true);
+  expect(copy.denies(token('phone', 'user', issuedAt - 1))).toBe(false);
+});
+
+test('a line of a newer release is passed over', async () => {
+  const { copy } = await startedCopy();
+  await writer.xadd(stream, '*', 'galaxy', 'm31');
+  await revoke('phone');
+  await vi.waitFor(() => expect(copy.denies(token('phone'))).toBe(true));
+});
+
+test('a wiped Redis is not believed until a new epoch has begun, and then nothing older than it', async () => {
+  const { copy } = await startedCopy();
+  await revoke('phone');
+  await vi.waitFor(() => expect(copy.denies(token('phone'))).toBe(true));
+  const old = token('laptop');
+  expect(copy.denies(old)).toBe(false);
+  await writer.del(stream, epochKey);
+  await vi.waitFor(() => expect(copy.fresh()).toBe(false));
+  await beginEpoch(Date.now() * 1000, 'another');
+  await vi.waitFor(() => expect(copy.fresh()).toBe(true));
+  expect(copy.denies(old)).toBe(true);
+  expect(copy.denies(token('phone'))).toBe(true);
+  expect(copy.denies(token('tablet', 'user', Date.now() * 1000 + 1_000_000))).toBe(false);
+});
+
+test('an older copy of the same Redis is not believed: not by who had read on, nor by who starts with the high-water mark', async () => {
+  const first = await startedCopy();
+  await revoke('before-the-backup');
+  const backup = (await writer.dumpBuffer(stream)) ?? Buffer.alloc(0);
+  await revoke('after-the-backup');
+  await vi.waitFor(() => expect(first.copy.denies(token('after-the-backup'))).toBe(true));
+  const mark = { epochId: first.copy.epoch()?.id ?? '', position: first.copy.position() };
+  await writer.restore(stream, 0, backup, 'REPLACE');
+  await vi.waitFor(() => expect(first.copy.fresh()).toBe(false));
+  const second = copyOfTheLog();
+  second.copy.start(mark);
+  const unmarked = copyOfTheLog();
+  unmarked.copy.start();
+  await vi.waitFor(() => expect(unmarked.copy.fresh()).toBe(true));
+  expect(second.copy.fresh()).toBe(false);
 });

@@ -1,5 +1,5 @@
 /** The life of an activation key, as whoever holds one sees it (docs/adr/0004). */
-import type { ActivationKeyStore } from '../store/activation-keys.ts';
+import type { MailKeyStore } from '../store/mail-keys.ts';
 import type { UserStore } from '../store/users.ts';
 import type { RequestContext } from './request-context.ts';
 
@@ -25,13 +25,10 @@ type FullState =
   | ({ status: 'expired' } & Waiting)
   | { status: 'used' | 'unknown' | 'superseded' };
 
-/** 32 base62 characters; anything else was never mailed, and is not looked up. */
-const KEY = /^[A-Za-z0-9]{32}$/;
-
 export type Activation = ReturnType<typeof createActivation>;
 
 export interface ActivationOptions {
-  keys: ActivationKeyStore;
+  keys: MailKeyStore;
   users: UserStore;
   /** Throws `rate_limited` when the address has had its share of mail. */
   allowMail: (email: string) => Promise<void>;
@@ -41,14 +38,14 @@ export interface ActivationOptions {
 
 export function createActivation({ keys, users, allowMail, onMailOwed }: ActivationOptions) {
   async function look(key: string): Promise<FullState> {
-    const record = KEY.test(key) ? await keys.find(key) : undefined;
+    const record = await keys.find(key);
     const user = record && (await users.activationState(record.userId));
     if (!record || !user) return { status: 'unknown' };
     if (user.status !== 'pending') return { status: 'used' };
     // A registration whose address meanwhile has an account can never be activated: for whoever clicks, the account is there.
     if (await users.hasAccount(user.emailKey)) return { status: 'used' };
     if (user.activationAttempt !== record.attempt) return { status: 'superseded' };
-    const { userId, attempt, activatesFor } = record;
+    const { userId, attempt, worksFor: activatesFor } = record;
     const { email, locale } = user;
     return { status: activatesFor > 0 ? 'pending' : 'expired', activatesFor, userId, attempt, email, locale };
   }
@@ -62,10 +59,13 @@ export function createActivation({ keys, users, allowMail, onMailOwed }: Activat
     },
 
     /** Spends the key: exactly one caller gets `activated`. */
-    async activate(key: string): Promise<{ status: 'activated'; user: { id: string; email: string } } | DeadKey> {
+    async activate(
+      key: string,
+      context: RequestContext,
+    ): Promise<{ status: 'activated'; user: { id: string; email: string } } | DeadKey> {
       const state = await look(key);
       if (state.status !== 'pending') return { status: state.status };
-      const user = await users.activate(state.userId, state.attempt);
+      const user = await users.activate(state.userId, state.attempt, context);
       if (user) {
         await users.deleteRivals(user.id, user.email).catch(() => {});
         return { status: 'activated', user };

@@ -13,6 +13,13 @@ const QUEUE_PER_THREAD = 128;
 /** argon2id of a random value nobody knows, with the same cost: what an unknown user's password is compared with. */
 const NOBODY = '$argon2id$v=19$m=19456,t=2,p=1$4cVmBQq6bKXYqXdLrJgFnw$X5uSGv8rF3mVOWPqYH1q9m3cNQjHbzv2kK0d7y4mO9E';
 
+/** What others know of somebody, and would try first as their password. */
+export const knownToOthers = (email: string, displayName: string | null): string[] => [
+  email,
+  ...email.split('@'),
+  ...(displayName === null ? [] : [displayName]),
+];
+
 export type Passwords = ReturnType<typeof createPasswords>;
 
 export function createPasswords(threads = availableParallelism()) {
@@ -41,14 +48,15 @@ export function createPasswords(threads = availableParallelism()) {
   return {
     /**
      * A PHC string (argon2id) of the password.
-     * @param knownToOthers what an attacker would try first: the address, the name.
+     * @param knownToOthers what an attacker would try first: see {@link knownToOthers}.
+     * @param pointer the field the password came in.
      * @throws {Problem} `password_too_weak`; `overloaded` when too much is waiting.
      */
-    async hash(password: string, knownToOthers: string[]): Promise<string> {
+    async hash(password: string, knownToOthers: string[], pointer = '/password'): Promise<string> {
       const { weak, hash } = await run<{ weak: boolean; hash: string }>({ type: 'hash', password, knownToOthers });
       if (!weak) return hash;
       const detail = 'is too easy to guess: use a longer one, such as four unrelated words';
-      throw new Problem('password_too_weak', { errors: [{ pointer: '/password', detail }] });
+      throw new Problem('password_too_weak', { errors: [{ pointer, detail }] });
     },
 
     /**

@@ -1,7 +1,7 @@
 /** Registering, and asking for the link again. Neither tells whether an address is known: not by the answer, not by its time. */
 import { setTimeout } from 'node:timers/promises';
 import type { Registration, UserStore } from '../store/users.ts';
-import type { Passwords } from './passwords.ts';
+import { knownToOthers, type Passwords } from './passwords.ts';
 import type { RequestContext } from './request-context.ts';
 
 /**
@@ -32,7 +32,7 @@ export function createRegistration({ users, passwords, allowMail, onMailOwed }: 
       context: RequestContext,
     ): Promise<void> {
       await allowMail(person.email);
-      const known = [person.email, ...person.email.split('@'), ...(person.displayName ? [person.displayName] : [])];
+      const known = knownToOthers(person.email, person.displayName);
       await users.register({ ...person, passwordHash: await passwords.hash(password, known) }, context);
       onMailOwed();
     },

@@ -5,7 +5,7 @@ import { createSigner, type SignerSync } from 'fast-jwt';
 import { NotReady } from '../not-ready.ts';
 import { Problem } from '../problems.ts';
 import type { SigningKeyStore, StoredSigningKey } from '../store/signing-keys.ts';
-import type { AccessTokenClaims } from './access-token.ts';
+import type { AccessTokenClaims, ClientTokenClaims } from './access-token.ts';
 import type { Keyring } from './keyring.ts';
 
 export type SigningAlgorithm = 'ES256' | 'EdDSA' | 'RS256';
@@ -63,7 +63,7 @@ export function createSigningKeys(store: SigningKeyStore, keyring: Keyring, alg:
   return {
     ensure,
     /** @throws what PostgreSQL throws while keys are not loaded yet. */
-    async sign(claims: AccessTokenClaims): Promise<string> {
+    async sign(claims: AccessTokenClaims | ClientTokenClaims): Promise<string> {
       return (loaded ?? (await ensure())).sign({ ...claims });
     },
     /** RFC 7517 */

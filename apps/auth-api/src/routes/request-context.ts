@@ -11,16 +11,21 @@ export function requestContext(request: FastifyRequest): RequestContext {
   return {
     requestId: request.id,
     traceparent: typeof traceparent === 'string' && TRACEPARENT.test(traceparent) ? traceparent : undefined,
+    ip: request.ip,
+    userAgent: userAgent(request),
   };
 }
 
 /** Enough of a user agent to recognise a device by. */
 const USER_AGENT_LENGTH = 200;
 
+const userAgent = (request: FastifyRequest): string | null =>
+  request.headers['user-agent']?.slice(0, USER_AGENT_LENGTH) ?? null;
+
 export function device(request: FastifyRequest, deviceName: string | undefined): Device {
   return {
     deviceName: deviceName ?? null,
-    userAgent: request.headers['user-agent']?.slice(0, USER_AGENT_LENGTH) ?? null,
+    userAgent: userAgent(request),
     ip: request.ip,
   };
 }

@@ -49,7 +49,7 @@ export const Locale = Type.String({
   description: 'a BCP 47 language tag',
   examples: ['de', 'en-GB'],
 });
-export const ActivationKey = Type.String({ maxLength: 128, description: '32 base62 characters, from the mailed link' });
+export const MailedKey = Type.String({ maxLength: 128, description: '32 base62 characters, from the mailed link' });
 export const Instant = Type.String({ format: 'date-time' });
 const Seconds = Type.Integer({ minimum: 0 });
 
@@ -84,6 +84,7 @@ const problemSchema = (codes: readonly ProblemCode[]) =>
       errors: Type.Optional(
         Type.Array(Type.Object({ pointer: Type.String({ description: 'RFC 6901' }), detail: Type.String() })),
       ),
+      until: Type.Optional(Instant),
       request_id: Type.String(),
     },
     { description: `RFC 9457 problem: ${codes.join(', ')}` },
@@ -110,5 +111,10 @@ export function answers(success: Record<number, TSchema>, ...codes: ProblemCode[
   return { ...Object.fromEntries(problems), ...success };
 }
 
-/** What `request.authenticate()` can refuse with. */
-export const UNAUTHENTICATED = ['missing_token', 'invalid_token', 'session_revoked'] as const satisfies ProblemCode[];
+/** What `request.authenticate()` and its like can refuse with. */
+export const UNAUTHENTICATED = [
+  'missing_token',
+  'invalid_token',
+  'session_revoked',
+  'insufficient_scope',
+] as const satisfies ProblemCode[];

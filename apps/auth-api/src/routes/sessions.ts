@@ -2,25 +2,13 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import type { Sessions } from '../domain/sessions.ts';
-import { answers, Instant, NoContent, UNAUTHENTICATED } from './schemas.ts';
+import { requestContext } from './request-context.ts';
+import { answers, NoContent, UNAUTHENTICATED } from './schemas.ts';
+import { SessionFields, sessionFields } from './session-fields.ts';
 
 const SessionList = Type.Object({
-  sessions: Type.Array(
-    Type.Object({
-      id: Type.String(),
-      device_name: Type.Union([Type.String(), Type.Null()]),
-      user_agent: Type.Union([Type.String(), Type.Null()]),
-      ip: Type.String(),
-      token_format: Type.Literal('jwt'),
-      created_at: Instant,
-      last_seen_at: Instant,
-      expires_at: Type.Union([Instant, Type.Null()]),
-      current: Type.Boolean(),
-    }),
-  ),
+  sessions: Type.Array(Type.Object({ ...SessionFields, current: Type.Boolean() })),
 });
-
-const instant = (ms: number) => new Date(ms).toISOString();
 
 export const sessionRoutes: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = async (app, { sessions }) => {
   const security = [{ bearer: [] }];
@@ -40,17 +28,7 @@ export const sessionRoutes: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = 
       const { sub, sid } = await request.authenticate();
       const list = await sessions.list(sub);
       return {
-        sessions: list.map((session) => ({
-          id: session.id,
-          device_name: session.deviceName,
-          user_agent: session.userAgent,
-          ip: session.ip,
-          token_format: 'jwt' as const,
-          created_at: instant(session.createdAt / 1000),
-          last_seen_at: instant(session.lastSeenAt / 1000),
-          expires_at: instant(session.expiresAt),
-          current: session.id === sid,
-        })),
+        sessions: list.map((session) => ({ ...sessionFields(session), current: session.id === sid })),
       };
     },
   );
@@ -68,7 +46,7 @@ export const sessionRoutes: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = 
     },
     async (request, reply) => {
       const { sub, sid } = await request.authenticate();
-      await sessions.endCurrent(sub, sid, Date.now());
+      await sessions.endCurrent(sub, sid, Date.now(), requestContext(request));
       return reply.code(204).send();
     },
   );
@@ -87,7 +65,7 @@ export const sessionRoutes: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = 
     },
     async (request, reply) => {
       const { sub } = await request.authenticate();
-      await sessions.end(sub, request.params.id, Date.now());
+      await sessions.end(sub, request.params.id, Date.now(), requestContext(request));
       return reply.code(204).send();
     },
   );
@@ -106,8 +84,8 @@ export const sessionRoutes: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = 
     },
     async (request, reply) => {
       const { sub, sid } = await request.authenticate();
-      if (request.query.except === 'current') await sessions.endOthers(sub, sid, Date.now());
-      else await sessions.endAll(sub, sid, Date.now());
+      if (request.query.except === 'current') await sessions.endOthers(sub, sid, Date.now(), requestContext(request));
+      else await sessions.endAll(sub, Date.now(), requestContext(request));
       return reply.code(204).send();
     },
   );

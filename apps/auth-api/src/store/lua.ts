@@ -4,10 +4,11 @@ import { join } from 'node:path';
 import type { Redis } from 'ioredis';
 
 // Beside this file as sources and beside the bundle once built.
-const folder = join(import.meta.dirname, 'lua');
+const read = (file: string) => readFileSync(join(import.meta.dirname, 'lua', file), 'utf8');
 
 /**
- * Defines the script on the connection: ioredis sends its SHA-1 (EVALSHA) and the text only to a server that does not know it.
+ * Defines the script on the connection, behind `prelude.lua`: ioredis sends its SHA-1 (EVALSHA) and the text only to a server that does
+ * not know it.
  * @returns a call: KEYS and ARGV in, the script's reply out. Rejects as any command does.
  */
 export function defineScript<Reply>(
@@ -16,7 +17,7 @@ export function defineScript<Reply>(
 ): (keys: readonly string[], args: readonly (string | number)[]) => Promise<Reply> {
   const name = `latchkey:${file}`;
   const numberOfKeys = Number(file.match(/-(\d+)\.lua$/)?.[1]);
-  redis.defineCommand(name, { numberOfKeys, lua: readFileSync(join(folder, file), 'utf8') });
+  redis.defineCommand(name, { numberOfKeys, lua: read('prelude.lua') + read(file) });
   const command = Reflect.get(redis, name) as (...args: (string | number)[]) => Promise<Reply>;
   return (keys, args) => command.call(redis, ...keys, ...args);
 }

@@ -39,6 +39,12 @@ export function createMailQueue(redis: Redis, keys: RedisKeys, onError: (error: 
       await redis.srem(keys.mailAccepted, ...ids);
     },
 
+    /** Takes jobs out of the queue, in whatever state; one that is being sent stays. */
+    async remove(ids: readonly string[]): Promise<void> {
+      if (redis.status !== 'ready') throw new Error('Redis connection is not ready');
+      await Promise.all(ids.map((id) => queue.remove(id)));
+    },
+
     close: (): Promise<void> => queue.close(),
   };
 }

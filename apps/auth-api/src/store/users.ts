@@ -4,6 +4,7 @@ import type { Database } from '@latchkey/shared/database';
 import { emailKey } from '../domain/email-address.ts';
 import type { RequestContext } from '../domain/request-context.ts';
 import { NotReady } from '../not-ready.ts';
+import { auditInsertFrom } from './audit.ts';
 
 export interface Registration {
   email: string;
@@ -14,14 +15,17 @@ export interface Registration {
 
 export interface LoginCandidate {
   id: string;
-  status: 'pending' | 'active' | 'suspended';
+  status: 'pending' | 'active';
   passwordHash: string;
+  /** Until when nothing may be issued, by what PostgreSQL remembers; null: now. */
+  closedUntil: Date | null;
+  suspended: boolean;
 }
 
 export interface UserProfile {
   id: string;
   email: string;
-  status: 'pending' | 'active' | 'suspended';
+  status: 'pending' | 'active';
   displayName: string | null;
   locale: string;
   createdAt: Date;
@@ -32,14 +36,14 @@ export type UserStore = ReturnType<typeof createUserStore>;
 /** SQLSTATE unique_violation */
 const UNIQUE_VIOLATION = '23505';
 
-const isUniqueViolation = (error: unknown): boolean =>
+export const isUniqueViolation = (error: unknown): boolean =>
   error instanceof Error && 'code' in error && error.code === 'P2010' && error.message.includes(UNIQUE_VIOLATION);
 
 /** SQLSTATE undefined_table, undefined_column */
 const isUndefinedInSchema = (error: unknown): boolean => error instanceof Error && /42P01|42703/.test(error.message);
 
 /** The part of a mail's payload the request decides (packages/shared/src/mail-jobs.ts); the statement adds the rest. */
-const envelope = ({ requestId, traceparent }: RequestContext): string =>
+export const envelope = ({ requestId, traceparent }: RequestContext): string =>
   JSON.stringify({ v: 1, request_id: requestId, ...(traceparent !== undefined && { traceparent }) });
 
 export function createUserStore(db: Database) {
@@ -56,6 +60,8 @@ export function createUserStore(db: Database) {
           SELECT ${randomUUID()}::uuid, ${email}, ${emailKey(email)}, ${passwordHash}, ${displayName}, ${locale}
           WHERE NOT EXISTS (SELECT FROM account)
           RETURNING id, email, locale, activation_attempt
+        ), audited AS (
+          ${auditInsertFrom('registration', 'user.registered', context)}
         )
         INSERT INTO mail_outbox (id, name, payload)
         SELECT ${randomUUID()}::uuid, 'activation',
@@ -112,12 +118,22 @@ export function createUserStore(db: Database) {
      * Spends the attempt: of any number of callers one gets the user. This guarded UPDATE is the one atomic command that decides (ADR 0004).
      * @returns undefined when the attempt no longer counts, or when another registration of the address was activated first.
      */
-    async activate(userId: string, attempt: number): Promise<{ id: string; email: string } | undefined> {
+    async activate(
+      userId: string,
+      attempt: number,
+      context: RequestContext,
+    ): Promise<{ id: string; email: string } | undefined> {
       try {
         const [user] = await db.$queryRaw<{ id: string; email: string; email_key: string }[]>`
-          UPDATE users SET status = 'active', activated_at = now()
-          WHERE id = ${userId}::uuid AND status = 'pending' AND activation_attempt = ${attempt}
-          RETURNING id, email, email_key`;
+          WITH activated AS (
+            UPDATE users SET status = 'active', activated_at = now()
+            WHERE id = ${userId}::uuid AND status = 'pending' AND activation_attempt = ${attempt}
+              AND coalesce(suspended_until, now()) <= now()
+            RETURNING id, email, email_key
+          ), audited AS (
+            ${auditInsertFrom('activated', 'user.activated', context)}
+          )
+          SELECT id, email, email_key FROM activated`;
         if (!user) return undefined;
         return { id: user.id, email: user.email };
       } catch (error) {
@@ -134,7 +150,14 @@ export function createUserStore(db: Database) {
     async activationState(userId: string) {
       return db.user.findUnique({
         where: { id: userId },
-        select: { status: true, activationAttempt: true, email: true, emailKey: true, locale: true },
+        select: {
+          suspendedUntil: true,
+          status: true,
+          activationAttempt: true,
+          email: true,
+          emailKey: true,
+          locale: true,
+        },
       });
     },
 
@@ -146,16 +169,30 @@ export function createUserStore(db: Database) {
     /** Whom a login with this address means: the account, else the latest registration. */
     async loginCandidate(email: string): Promise<LoginCandidate | undefined> {
       const [candidate] = await db.$queryRaw<LoginCandidate[]>`
-        SELECT id, status::text AS status, password_hash AS "passwordHash" FROM users
+        SELECT id, status::text AS status, password_hash AS "passwordHash",
+          nullif(greatest(tokens_valid_from, suspended_until, now()), now()) AS "closedUntil",
+          coalesce(suspended_until > now(), false) AS suspended
+        FROM users
         WHERE email_key = ${emailKey(email)}
         ORDER BY (status <> 'pending') DESC, created_at DESC, id DESC LIMIT 1`;
       return candidate;
     },
 
+    /** What outlives Redis of a cut-off. It never falls back. */
+    async rememberCutOff(userId: string, validFrom: Date): Promise<void> {
+      await db.$executeRaw`
+        UPDATE users SET tokens_valid_from = greatest(tokens_valid_from, ${validFrom}) WHERE id = ${userId}::uuid`;
+    },
+
+    /** @param until null: not suspended. */
+    async rememberSuspension(userId: string, until: Date | null, reason: string | null): Promise<void> {
+      await db.user.update({ where: { id: userId }, data: { suspendedUntil: until, suspensionReason: reason } });
+    },
+
     /** Whether the schema is there: asks for what the newest migration made. */
     async migrated(): Promise<void> {
       try {
-        await db.$queryRaw`SELECT activation_attempt FROM users LIMIT 1`;
+        await db.$queryRaw`SELECT new_email FROM users LIMIT 1`;
       } catch (error) {
         if (isUndefinedInSchema(error)) throw new NotReady('the database is not migrated: run pnpm migrate');
         throw error;

@@ -1,5 +1,5 @@
 -- CreateEnum
-CREATE TYPE "user_status" AS ENUM ('pending', 'active', 'suspended');
+CREATE TYPE "user_status" AS ENUM ('pending', 'active');
 
 -- CreateEnum
 CREATE TYPE "signing_key_state" AS ENUM ('next', 'current', 'retiring', 'revoked');

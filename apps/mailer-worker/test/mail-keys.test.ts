@@ -12,7 +12,7 @@ afterAll(() => harness.close());
 
 const redisKeyOf = (key: string) => harness.keys.activationKey(createHash('sha256').update(key).digest('base64url'));
 
-describe('the activation key', () => {
+describe('the key of a link', () => {
   it('is made when the mail is sent, so a job that waited for hours mails a key with its full life', async () => {
     const { id, to, payload } = await harness.add('activation', {}, { timestamp: Date.now() - 5 * HOUR });
     expect(await dump(harness)).not.toContain('activation-key');
@@ -40,6 +40,27 @@ describe('the activation key', () => {
     // 640 draws from 62 characters: the chance that fewer than 50 different ones turn up is below 1 in 10^18.
     expect(new Set(keys.join('')).size).toBeGreaterThan(50);
   });
+
+  it.each([
+    ['activation', 'activate', 'activation-key'],
+    ['password_reset', 'reset-password', 'password-reset-key'],
+    ['email_change', 'change-email', 'email-change-key'],
+  ])(
+    'of %s is found under its own purpose and no other, and stands for the attempt of the job',
+    async (name, path, family) => {
+      const { to, payload } = await harness.add(name, { attempt: 7 });
+      const { text } = await harness.catcher.waitFor(to);
+      expect(text).toContain(`https://auth.latchkey.test/${path}/`);
+      const sha256 = createHash('sha256').update(keyIn(text)).digest('base64url');
+      const found = await harness.redis.keys(`${harness.namespace}:*{${sha256}}`);
+      expect(found).toEqual([`${harness.namespace}:${family}:{${sha256}}`]);
+      expect(JSON.parse((await harness.redis.get(String(found))) ?? 'null')).toEqual({
+        user_id: payload.user_id,
+        attempt: 7,
+        renewal_ms: 600_000,
+      });
+    },
+  );
 
   it('stands in no key, value, job or log line: Redis holds its SHA-256 and nothing more', async () => {
     const refusals = ['451 4.7.1', '550 5.7.1'];

@@ -1,0 +1,14 @@
+--[[
+  Begins a new epoch, unless somebody else has.
+
+  KEYS[1] epoch  hash {id, born}
+
+  ARGV[1] id of the epoch that is to end; '' : there must be none
+  ARGV[2] id of the new one
+
+  Returns 1 if it began, 0 if another epoch is there already.
+]]
+local id = redis.call('HGET', KEYS[1], 'id') or ''
+if id ~= ARGV[1] and id ~= '' then return 0 end
+redis.call('HSET', KEYS[1], 'id', ARGV[2], 'born', text(clock()))
+return 1
