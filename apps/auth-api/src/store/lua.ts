@@ -14,7 +14,7 @@ export function defineScript<Reply>(
   redis: Redis,
   file: `${string}.lua`,
 ): (keys: readonly string[], args: readonly (string | number)[]) => Promise<Reply> {
-  const name = `latchkey:${file}`;
+  const name = `script ${file}`;
   const numberOfKeys = Number(file.match(/-(\d+)\.lua$/)?.[1]);
   redis.defineCommand(name, { numberOfKeys, lua: readFileSync(join(folder, file), 'utf8') });
   const command = Reflect.get(redis, name) as (...args: (string | number)[]) => Promise<Reply>;
