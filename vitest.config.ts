@@ -1,12 +1,50 @@
 import { defineConfig } from 'vitest/config';
 
+/** Suites that keep every core busy for a minute: one at a time and after the others, whose servers must answer in time. */
+const HEAVY = [
+  'apps/auth-api/test/property/*.test.ts',
+  'apps/auth-api/test/races/*.test.ts',
+  'packages/bench/test/bench.test.ts',
+  'packages/infra-checks/test/images.test.ts',
+];
+
+/** Run when asked for: images take minutes (`IMAGES=auth-api`, or `all`), and Sentinel's votes wait for up to half a minute. */
+const ON_REQUEST = [
+  ...(process.env.IMAGES === undefined ? ['packages/infra-checks/test/images.test.ts'] : []),
+  ...(process.env.LATCHKEY_TEST_REDIS === 'sentinel' ? [] : ['apps/auth-api/test/engines/sentinel.test.ts']),
+];
+
+const common = {
+  // Suites talk to real servers and spawn real processes on as little as two cores.
+  testTimeout: 30_000,
+  hookTimeout: 60_000,
+};
+
 export default defineConfig({
   test: {
-    include: ['apps/*/test/**/*.test.ts', 'packages/*/test/**/*.test.ts'],
     globalSetup: ['packages/dev-stack/src/test-stack.ts'],
-    // Suites talk to real servers and spawn real processes on as little as two cores.
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
-    maxWorkers: 3,
+    projects: [
+      {
+        test: {
+          ...common,
+          name: 'suites',
+          include: ['apps/*/test/**/*.test.ts', 'packages/*/test/**/*.test.ts'],
+          exclude: [...HEAVY, ...ON_REQUEST],
+          // Three starve each other on two cores: a server that must answer within 750 ms then does not.
+          maxWorkers: 2,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        test: {
+          ...common,
+          name: 'heavy',
+          include: HEAVY,
+          exclude: ON_REQUEST,
+          maxWorkers: 1,
+          sequence: { groupOrder: 1 },
+        },
+      },
+    ],
   },
 });

@@ -1,3 +1,4 @@
+import { cpSync } from 'node:fs';
 import { defineConfig } from 'rolldown';
 
 /** One file that holds this app and the workspace packages; everything from the registry is installed beside it. */
@@ -6,4 +7,12 @@ export default defineConfig({
   platform: 'node',
   external: (id) => !/^(?:[./]|@latchkey\/)/.test(id),
   output: { file: 'dist/main.js', format: 'esm', sourcemap: true },
+  plugins: [
+    {
+      name: 'files-read-at-run-time',
+      writeBundle() {
+        cpSync('src/lua', 'dist/lua', { recursive: true });
+      },
+    },
+  ],
 });

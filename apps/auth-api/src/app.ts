@@ -1,43 +1,70 @@
 /**
  * auth-api, whole: what production serves and what every test starts. Plugins and routes in the order in which they apply.
  */
+import { createServer } from 'node:http';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import { emailKey } from '@latchkey/shared/account-fields';
 import { connectDatabase } from '@latchkey/shared/database';
-import { connectRedis } from '@latchkey/shared/redis-connections';
+import { connectRedis, onServerChange } from '@latchkey/shared/redis-connections';
 import { redisKeys } from '@latchkey/shared/redis-keys';
 import { createRevocationCopy } from '@latchkey/verifier/revocation-copy';
+import { createVerifier } from '@latchkey/verifier/verifier';
 import fastify, { LogController } from 'fastify';
 import type { Logger } from 'pino';
+import { createAccount } from './domain/account.ts';
 import { createActivation } from './domain/activation.ts';
-import { emailKey } from './domain/email-address.ts';
+import { createAudit } from './domain/audit.ts';
+import { createClients } from './domain/clients.ts';
+import { createEmailChange } from './domain/email-change.ts';
+import { createFailedMails } from './domain/failed-mails.ts';
 import { createHousekeeping } from './domain/housekeeping.ts';
+import { createIntrospection } from './domain/introspection.ts';
 import { createKeyring } from './domain/keyring.ts';
+import { createLogFollower } from './domain/log-follower.ts';
+import { createLogReplay } from './domain/log-replay.ts';
 import { createLogin } from './domain/login.ts';
 import { createMailRelay, type MailRelayOptions } from './domain/mail-relay.ts';
+import { createOpaqueTokens } from './domain/opaque-tokens.ts';
+import { createOperators } from './domain/operators.ts';
+import { createPasswordReset } from './domain/password-reset.ts';
 import { createPasswords } from './domain/passwords.ts';
 import { createRegistration } from './domain/registration.ts';
+import { createRevocation } from './domain/revocation.ts';
+import { createRevocationFeed } from './domain/revocation-feed.ts';
 import { createSessions } from './domain/sessions.ts';
-import { createSigningKeys } from './domain/signing-keys.ts';
+import { createSigningKeys, keyLives, type SigningKeysOptions } from './domain/signing-keys.ts';
 import type { Env } from './env.ts';
 import { createMetrics } from './metrics.ts';
 import { NotReady } from './not-ready.ts';
+import { measureOutbox } from './outbox-metrics.ts';
 import { bearerAuth } from './plugins/bearer-auth.ts';
 import { openapi } from './plugins/openapi.ts';
 import { answerClientError, answerFrameworkError, problemAnswers } from './plugins/problem-answers.ts';
 import { requestId, requestLog } from './plugins/request-log.ts';
+import { createVerifySeen } from './plugins/verify-seen.ts';
 import { createRateLimits } from './rate-limits.ts';
 import { accountRoutes } from './routes/accounts.ts';
+import { adminRoutes } from './routes/admin.ts';
+import { emailChangeRoutes } from './routes/email-changes.ts';
 import { meRoutes } from './routes/me.ts';
+import { oauthRoutes } from './routes/oauth.ts';
 import { operationRoutes } from './routes/operations.ts';
 import { pageRoutes } from './routes/pages.ts';
+import { passwordResetRoutes } from './routes/password-resets.ts';
+import { revocationRoutes } from './routes/revocations.ts';
 import { sessionRoutes } from './routes/sessions.ts';
 import { tokenRoutes } from './routes/tokens.ts';
 import { verifyRoutes } from './routes/verify.ts';
 import { wellKnownRoutes } from './routes/well-known.ts';
-import { createActivationKeyStore } from './store/activation-keys.ts';
+import { createAccountChanges } from './store/account-changes.ts';
+import { createAuditStore } from './store/audit.ts';
+import { createClientStore } from './store/clients.ts';
+import { createDirectory } from './store/directory.ts';
+import { createHighWaterStore } from './store/high-water.ts';
+import { createMailKeyStore } from './store/mail-keys.ts';
 import { createMailQueue } from './store/mail-queue.ts';
 import { createOutbox } from './store/outbox.ts';
-import { createRevocationLog } from './store/revocation-log.ts';
+import { createEpochs, createRevocationLog } from './store/revocation-log.ts';
 import { createSessionStore } from './store/sessions.ts';
 import { createSigningKeyStore } from './store/signing-keys.ts';
 import { createUserStore } from './store/users.ts';
@@ -51,6 +78,8 @@ const BODY_LIMIT = 16 * 1024;
 const HEADERS_TIMEOUT = 5000;
 const REQUEST_TIMEOUT = 10_000;
 const TIMEOUT_CHECK = 1000;
+/** Milliseconds an idle connection is kept: longer than load balancers keep theirs, so that they close first (Fastify's default). */
+const KEEP_ALIVE_TIMEOUT = 72_000;
 /** Seconds a registration is kept once its first link could no longer be renewed: time to ask for another by address. */
 const KEEP_UNCONFIRMED = 30 * 24 * 60 * 60;
 /** Milliseconds requests under way have to finish when the app closes; then their connections are cut. */
@@ -63,24 +92,38 @@ export interface AppOptions {
   namespace?: string;
   /** How soon the relay looks for jobs the queue has lost. */
   relay?: Pick<MailRelayOptions, 'lostAfter' | 'searchEvery'>;
+  /** How soon an instance learns that another one has changed the keys. */
+  signingKeys?: Pick<SigningKeysOptions, 'readEvery'>;
 }
 
 /**
  * Builds the app; it listens when told to. Nothing has to be up: what is down is named by `/readyz` and refused by the requests that
  * need it, until it is back.
  */
-export async function buildApp({ env, logger, namespace, relay: relayOptions }: AppOptions) {
+export async function buildApp({ env, logger, namespace, ...given }: AppOptions) {
   const app = fastify({
     loggerInstance: logger,
     // plugins/request-log.ts writes the one line a request gets.
-    logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'request_id' }),
+    logController: new LogController({ disableRequestLogging: true }),
+    // The few lines there are name their request themselves: a logger of its own for each would be a tenth of the cost of verifying.
+    childLoggerFactory: (parent) => parent,
     genReqId: requestId,
     bodyLimit: BODY_LIMIT,
     requestTimeout: REQUEST_TIMEOUT,
-    http: {
-      headersTimeout: HEADERS_TIMEOUT,
-      requestTimeout: REQUEST_TIMEOUT,
-      connectionsCheckingInterval: TIMEOUT_CHECK,
+    serverFactory(handler) {
+      const server = createServer(
+        {
+          headersTimeout: HEADERS_TIMEOUT,
+          requestTimeout: REQUEST_TIMEOUT,
+          connectionsCheckingInterval: TIMEOUT_CHECK,
+          keepAliveTimeout: KEEP_ALIVE_TIMEOUT,
+        },
+        (request, response) => {
+          // A closing app tells its connections so, which Fastify does.
+          if (!server.listening || !verifySeen(request, response)) handler(request, response);
+        },
+      );
+      return server;
     },
     frameworkErrors: answerFrameworkError,
     clientErrorHandler: answerClientError,
@@ -105,43 +148,163 @@ export async function buildApp({ env, logger, namespace, relay: relayOptions }: 
   const redis = connectRedis(env.REDIS_URL, 'store', reportLost('redis'));
   const queueConnection = connectRedis(env.REDIS_URL, 'queueProducer', reportLost('redis'));
 
+  const epochs = createEpochs(redis, keys);
   const revocationCopy = createRevocationCopy({
-    redis: connectRedis(env.REDIS_URL, 'queueWorker', reportLost('redis')),
+    redis: connectRedis(env.REDIS_URL, 'follower', reportLost('redis')),
     stream: keys.revocations,
+    epochKey: keys.epoch,
     lagMax: env.REVOCATION_LAG_MAX_MS,
     onError: reportLost('redis'),
+    async onEpochLost(found, readUntil) {
+      if (await epochs.begin(found, (readUntil + 1) * 1000))
+        logger.warn({ found }, 'this Redis is new or older than what was read of it: everyone has to log in again');
+    },
+    onEntry: (position, revocation) => feed.note(position, revocation),
+  });
+  const feed = createRevocationFeed({ copy: revocationCopy, lagMax: env.REVOCATION_LAG_MAX_MS });
+  const follower = createLogFollower({
+    copy: revocationCopy,
+    highWater: createHighWaterStore(db),
+    logger,
+    onError: reportLost('postgresql'),
   });
   const revocations = createRevocationLog(redis, keys, env.ACCESS_TOKEN_TTL, revocationCopy);
   const keyring = createKeyring(env.MASTER_KEY);
-  const signingKeys = createSigningKeys(createSigningKeyStore(db), keyring, env.SIGNING_ALG);
+  const lives = keyLives(env.ACCESS_TOKEN_TTL);
+  const signingKeys = createSigningKeys({
+    store: createSigningKeyStore(db, lives),
+    keyring,
+    alg: env.SIGNING_ALG,
+    denyKey: (kid) => revocations.denyKey(kid, lives.deniedFor),
+    copy: revocationCopy,
+    logger,
+    ...given.signingKeys,
+  });
+  const verifier = createVerifier({
+    issuer: env.PUBLIC_URL,
+    audience: env.TOKEN_AUDIENCE,
+    jwks: signingKeys.publicJwk,
+    revocations: revocationCopy,
+    // A token issued while ACCESS_TOKEN_TTL was longer must not outlive what the log says of it.
+    maxTokenAge: env.ACCESS_TOKEN_TTL,
+  });
+  const verifySeen = createVerifySeen({ verifier, metrics });
   const passwords = createPasswords();
   const users = createUserStore(db);
+  const audit = createAudit(createAuditStore(db), logger);
   const sessionStore = createSessionStore(redis, keys, env);
+  const replay = createLogReplay({ log: revocations, sessions: sessionStore, logger, onError: reportLost('redis') });
+  // Behind a connection made anew may be another Redis than before.
+  onServerChange(redis, () => {
+    revocationCopy.doubt();
+    if (redis.isCluster) replay.start();
+  });
   const mailQueue = createMailQueue(queueConnection, keys, reportLost('redis'));
-  const relay = createMailRelay({ outbox: createOutbox(db), queue: mailQueue, logger, ...relayOptions });
+  const outbox = createOutbox(db);
+  const relay = createMailRelay({ outbox, queue: mailQueue, logger, ...given.relay });
+  const failedMails = createFailedMails({ queue: mailQueue, outbox, audit, kick: relay.kick });
   const housekeeping = createHousekeeping({
     users,
     logger,
+    withdrawMails: mailQueue.remove,
     unconfirmedAfter: env.ACTIVATION_KEY_TTL + env.ACTIVATION_RENEWAL_TTL + KEEP_UNCONFIRMED,
   });
-  const rateLimits = createRateLimits(redis, keys, env.RATE_LIMITS);
+  const rateLimits = createRateLimits(redis, keys, env.RATE_LIMITS, keyring.rateLimitMac);
 
   const allowMail = (email: string) => rateLimits.consume('mailPerRecipient', emailKey(email));
-  const onMailOwed = (superseded: readonly string[]) => {
-    relay.kick();
-    if (superseded.length > 0) mailQueue.remove(superseded).catch(reportLost('redis'));
-  };
+  const onMailOwed = relay.kick;
   const registration = createRegistration({ users, passwords, allowMail, onMailOwed });
-  const activation = createActivation({ keys: createActivationKeyStore(redis, keys), users, allowMail, onMailOwed });
-  const login = createLogin({ users, sessions: sessionStore, revocations, passwords, signingKeys, keyring, env });
-  const sessions = createSessions(sessionStore, revocations);
+  const activation = createActivation({
+    keys: createMailKeyStore(redis, keys.activationKey),
+    users,
+    allowMail,
+    onMailOwed,
+  });
+  const login = createLogin({
+    users,
+    sessions: sessionStore,
+    revocations,
+    passwords,
+    signingKeys,
+    keyring,
+    audit,
+    env,
+    copy: revocationCopy,
+  });
+  const opaqueTokens = createOpaqueTokens(sessionStore, revocationCopy);
+  const revocation = createRevocation({
+    sessions: sessionStore,
+    users,
+    log: revocations,
+    accessTokenTtl: env.ACCESS_TOKEN_TTL,
+  });
+  const sessions = createSessions(sessionStore, revocations, revocation, audit);
+  const changes = createAccountChanges(db);
+  const account = createAccount({
+    changes,
+    passwords,
+    sessions,
+    revocation,
+    audit,
+    allowPassword: (email) => rateLimits.consume('loginPerAccount', emailKey(email)),
+    onPasswordRight: (email) => rateLimits.reset('loginPerAccount', emailKey(email)),
+    allowMail,
+    onMailOwed,
+    withdrawMails: mailQueue.remove,
+  });
+  const passwordReset = createPasswordReset({
+    keys: createMailKeyStore(redis, keys.passwordResetKey),
+    changes,
+    passwords,
+    revocation,
+    allowMail,
+    onMailOwed,
+  });
+  const emailChange = createEmailChange({
+    keys: createMailKeyStore(redis, keys.emailChangeKey),
+    changes,
+    onMailOwed,
+  });
 
+  const clients = createClients({
+    store: createClientStore(db, redis),
+    log: revocations,
+    signingKeys,
+    audit,
+    copy: revocationCopy,
+    env,
+  });
+  const introspection = createIntrospection({
+    sessions: sessionStore,
+    clients,
+    opaqueTokens,
+    revocation,
+    log: revocations,
+    copy: revocationCopy,
+    verifier,
+    keyring,
+    env,
+  });
+  const operators = createOperators({
+    users: createDirectory(db),
+    sessions: sessionStore,
+    log: revocations,
+    revocation,
+    clients,
+    introspection,
+    signingKeys,
+    audit,
+    withdrawMails: mailQueue.remove,
+  });
+
+  measureOutbox(metrics.registry, outbox.backlog);
   metrics.gauge(
     'latchkey_revocation_lag_seconds',
     'Since the revocation copy was surely up to date',
     () => revocationCopy.lag() / 1000,
   );
   metrics.gauge('latchkey_revoked_sessions', 'Sessions in the revocation copy', () => revocationCopy.size());
+  metrics.gauge('latchkey_revocation_listeners', 'Verifiers on the revocation feed', () => feed.listeners());
   metrics.gauge('latchkey_password_queue_length', 'Hashes waiting for a thread', () => passwords.queued());
 
   // What applies to every request
@@ -156,29 +319,40 @@ export async function buildApp({ env, logger, namespace, relay: relayOptions }: 
   await app.register(problemAnswers, { metrics });
   await app.register(openapi, { publicUrl: env.PUBLIC_URL });
   await app.register(bearerAuth, {
-    signingKeys,
+    verifier,
     revocations: revocationCopy,
-    issuer: env.PUBLIC_URL,
-    audience: env.TOKEN_AUDIENCE,
+    findOpaqueToken: opaqueTokens.find,
   });
 
   // The routes
   await app.register(accountRoutes, { prefix: '/v1', registration, activation, rateLimits });
-  await app.register(meRoutes, { prefix: '/v1', users });
+  await app.register(meRoutes, { prefix: '/v1', users, account, rateLimits });
+  await app.register(passwordResetRoutes, { prefix: '/v1', passwordReset, rateLimits });
+  await app.register(emailChangeRoutes, { prefix: '/v1', emailChange, rateLimits });
   await app.register(tokenRoutes, { prefix: '/v1', login, rateLimits });
   await app.register(sessionRoutes, { prefix: '/v1', sessions });
   await app.register(verifyRoutes, { prefix: '/v1' });
+  await app.register(revocationRoutes, { prefix: '/v1', feed });
+  await app.register(oauthRoutes, { clients, operators, issuer: env.PUBLIC_URL });
+  await app.register(adminRoutes, { prefix: '/v1/admin', operators, failedMails });
   await app.register(wellKnownRoutes, { signingKeys });
-  await app.register(pageRoutes, { activation, rateLimits, publicUrl: env.PUBLIC_URL });
+  await app.register(pageRoutes, {
+    activation,
+    passwordReset,
+    emailChange,
+    rateLimits,
+    publicUrl: env.PUBLIC_URL,
+  });
   await app.register(operationRoutes, {
     metrics,
     checks: {
       postgresql: () => db.$queryRaw`SELECT 1`,
       migrations: () => users.migrated(),
       signing_keys: () => signingKeys.ensure(),
-      redis: () => redis.ping(),
+      // On Cluster by the node everything depends on.
+      redis: () => redis.exists(keys.epoch),
       revocations: async () => {
-        if (!revocationCopy.fresh()) throw new NotReady('the revocation log has not been heard of lately');
+        if (!revocationCopy.knowsRedis()) throw new NotReady('the revocation log has not been heard of lately');
       },
     },
   });
@@ -190,17 +364,21 @@ export async function buildApp({ env, logger, namespace, relay: relayOptions }: 
   });
 
   app.addHook('onReady', async () => {
-    revocationCopy.start();
+    follower.start();
     relay.start();
     // In the background: a service that starts before its database must still start.
     housekeeping.start();
-    signingKeys.ensure().catch((error: unknown) => logger.error({ err: error }, 'signing keys are not loaded yet'));
+    signingKeys.start();
   });
   app.addHook('onClose', async () => {
     housekeeping.stop();
+    replay.stop();
+    signingKeys.stop();
+    passwords.close();
+    await follower.close();
     await relay.close();
-    revocationCopy.close();
-    await Promise.allSettled([mailQueue.close(), passwords.close(), db.$disconnect()]);
+    await audit.close();
+    await Promise.allSettled([mailQueue.close(), db.$disconnect()]);
     redis.disconnect();
     queueConnection.disconnect();
   });

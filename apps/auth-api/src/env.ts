@@ -13,8 +13,10 @@ import {
   readEnvironment,
   redisUrl,
   seconds,
+  secondsOrNone,
   secondsOrZero,
   text,
+  trueOrFalse,
 } from '@latchkey/shared/environment';
 
 export type Env = ReturnType<typeof readEnv>;
@@ -39,6 +41,9 @@ export function readEnv(source: Record<string, string | undefined>) {
       REFRESH_TOKEN_TTL: seconds({ default: 1_209_600 }),
       SESSION_MAX_AGE: seconds({ default: 2_592_000 }),
       REFRESH_GRACE: secondsOrZero({ default: 30 }),
+      OPAQUE_TOKEN_TTL: secondsOrNone({ default: 2_592_000 }),
+      RESET_TOKEN_TTL_ON_USE: trueOrFalse({ default: true }),
+      OVERWRITE_NONE_TTL: trueOrFalse({ default: true }),
       MAX_SESSIONS_PER_USER: count({ default: 100 }),
       RATE_LIMITS: oneOf('on', 'off')({ default: 'on' }),
       REVOCATION_LAG_MAX_MS: milliseconds({ default: 2000 }),
@@ -46,5 +51,9 @@ export function readEnv(source: Record<string, string | undefined>) {
     },
     source,
   );
-  return { ...env, TOKEN_AUDIENCE: env.TOKEN_AUDIENCE || env.PUBLIC_URL };
+  return {
+    ...env,
+    TOKEN_AUDIENCE: env.TOKEN_AUDIENCE || env.PUBLIC_URL,
+    OPAQUE_TOKEN_TTL: env.OPAQUE_TOKEN_TTL === 'none' ? null : env.OPAQUE_TOKEN_TTL,
+  };
 }

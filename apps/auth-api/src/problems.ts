@@ -6,6 +6,10 @@
 const catalogue = {
   invalid_request: [400, 'The request is not valid'],
   password_too_weak: [400, 'The password is too easy to guess'],
+  invalid_scope: [400, 'The scope is not valid'],
+  unauthorized_client: [400, 'The client may not do this'],
+  unsupported_grant_type: [400, 'The grant type is not supported'],
+  invalid_client: [401, 'The client is not known, or its secret is not this'],
   invalid_credentials: [401, 'The e-mail address or the password is wrong'],
   missing_token: [401, 'An access token is needed'],
   invalid_token: [401, 'The access token is not valid'],
@@ -18,11 +22,22 @@ const catalogue = {
   account_suspended: [403, 'The account is suspended'],
   not_found: [404, 'There is nothing here'],
   activation_key_unknown: [404, 'The activation link is not known or was replaced by a newer one'],
+  password_reset_key_unknown: [404, 'The password reset link is not known or no longer counts'],
+  email_change_key_unknown: [404, 'The link to another address is not known or no longer counts'],
   session_unknown: [404, 'The session is not known'],
+  user_unknown: [404, 'The user is not known'],
+  client_unknown: [404, 'The client is not known'],
+  signing_key_unknown: [404, 'The signing key is not known'],
+  mail_unknown: [404, 'There is no such mail to retry or discard'],
   method_not_allowed: [405, 'The method is not allowed here'],
+  signing_key_too_young: [409, 'The next signing key is not known to every verifier yet'],
   activation_key_expired: [410, 'The activation link has expired'],
   activation_key_used: [410, 'The activation link was used'],
   request_timeout: [408, 'The request took too long to arrive'],
+  password_reset_key_expired: [410, 'The password reset link has expired'],
+  password_reset_key_used: [410, 'The password reset link was used'],
+  email_change_key_expired: [410, 'The link to another address has expired'],
+  email_change_key_used: [410, 'The link to another address was used'],
   body_too_large: [413, 'The body is too large'],
   unsupported_media_type: [415, 'The content type is not supported'],
   uri_too_long: [414, 'The address is too long'],
@@ -48,6 +63,8 @@ interface ProblemDetails {
   retryAfter?: number;
   /** The scope that is missing, for `WWW-Authenticate` (RFC 6750 section 3). */
   scope?: string;
+  /** When a suspension ends; left out when only an operator ends it. */
+  until?: Date;
   cause?: unknown;
 }
 
@@ -86,6 +103,7 @@ export function problemBody(problem: Problem, requestId: string) {
     code,
     ...(details.detail !== undefined && { detail: details.detail }),
     ...(details.errors !== undefined && { errors: details.errors }),
+    ...(details.until !== undefined && { until: details.until.toISOString() }),
     request_id: requestId,
   };
 }

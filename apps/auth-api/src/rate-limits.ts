@@ -4,12 +4,13 @@
  * Stance when Redis is away: each instance goes on counting in its own memory. So a burst is still cut off (per instance), and
  * registration, which needs no Redis, goes on; nothing is refused merely because nobody can count.
  */
-import { createHash } from 'node:crypto';
+
 import { isIP } from 'node:net';
 import { setTimeout } from 'node:timers/promises';
+import type { RedisConnection } from '@latchkey/shared/redis-connections';
 import type { RedisKeys } from '@latchkey/shared/redis-keys';
-import type { Redis } from 'ioredis';
 import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
+import type { Keyring } from './domain/keyring.ts';
 import { Problem } from './problems.ts';
 
 /** Points per window of seconds; the subject is what is counted. Also the table in README. */
@@ -59,7 +60,13 @@ const COUNT_WITHIN = 250;
 /** Milliseconds an instance goes on alone once Redis did not answer: a request that asks two limits must not wait for it twice. */
 const ALONE_FOR = 1000;
 
-export function createRateLimits(redis: Redis, keys: RedisKeys, mode: 'on' | 'off') {
+/** @param nameOf what a subject is called in Redis: a dump lists nobody's address, and without MASTER_KEY none can be looked for by guessing. */
+export function createRateLimits(
+  redis: RedisConnection,
+  keys: RedisKeys,
+  mode: 'on' | 'off',
+  nameOf: Keyring['rateLimitMac'],
+) {
   const limiters = Object.fromEntries(
     Object.entries(limits).map(([name, { points, window }]) => {
       const bounds = { keyPrefix: keys.rateLimit(name), points, duration: window };
@@ -90,15 +97,12 @@ export function createRateLimits(redis: Redis, keys: RedisKeys, mode: 'on' | 'of
     await own.consume(subject);
   }
 
-  /** Hashed: a dump of Redis lists nobody's address. */
-  const hashed = (subject: string) => createHash('sha256').update(subject).digest('base64url');
-
   return {
     /** Counts one request. @throws {Problem} `rate_limited` with the seconds until the window ends. */
     async consume(limit: LimitName, subject: string): Promise<void> {
       if (mode === 'off') return;
       try {
-        await count(limit, hashed(networkOf(subject)));
+        await count(limit, nameOf(networkOf(subject)));
       } catch (refused) {
         if (!(refused instanceof RateLimiterRes)) throw refused;
         throw new Problem('rate_limited', { retryAfter: Math.max(1, Math.ceil(refused.msBeforeNext / 1000)) });
@@ -109,7 +113,8 @@ export function createRateLimits(redis: Redis, keys: RedisKeys, mode: 'on' | 'of
     async reset(limit: LimitName, subject: string): Promise<void> {
       if (mode === 'off') return;
       const { shared, own } = limiters[limit];
-      await Promise.allSettled([shared.delete(hashed(subject)), own.delete(hashed(subject))]);
+      const name = nameOf(subject);
+      await Promise.allSettled([shared.delete(name), own.delete(name)]);
     },
   };
 }

@@ -1,4 +1,6 @@
 /** Accounts for suites that are about something else. */
+import { expect, vi } from 'vitest';
+import type { DatabaseProbe } from './mail-probe.ts';
 import type { startMailSide, TestApp } from './test-app.ts';
 import { newAddress, PASSWORD } from './test-app.ts';
 
@@ -26,6 +28,77 @@ export async function logIn(api: TestApp, email: string, deviceName?: string): P
   const response = await api.login(email, PASSWORD, deviceName);
   if (response.statusCode !== 200) throw new Error(`login answered ${response.statusCode} ${response.body}`);
   return response.json();
+}
+
+/**
+ * Does something while a change of the user's row is held up in the middle: everything before its statement has happened, nothing after.
+ * @returns what the change answers once it may go on.
+ */
+export async function duringChange<T>(
+  database: DatabaseProbe,
+  email: string,
+  change: () => Promise<T>,
+  meanwhile: () => Promise<void>,
+): Promise<T> {
+  const holder = await database.begin();
+  // Not FOR UPDATE: what is recorded of the user meanwhile need not wait.
+  await holder.query('SELECT FROM users WHERE email_key = $1 FOR NO KEY UPDATE', [email.toLowerCase()]);
+  let changed: Promise<T>;
+  try {
+    changed = change();
+    await vi.waitFor(
+      async () => {
+        const waiting = await database.rows(
+          "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        );
+        expect(waiting).toHaveLength(1);
+      },
+      { timeout: 10_000, interval: 10 },
+    );
+    await meanwhile();
+  } finally {
+    await holder.end('COMMIT');
+  }
+  return changed;
+}
+
+/**
+ * Does something while a change of the user's row is held up at its end: it has ended the sessions, and is not committed.
+ * @returns what the change answers once it may commit.
+ */
+export async function beforeCommit<T>(
+  database: DatabaseProbe,
+  change: () => Promise<T>,
+  meanwhile: () => Promise<void>,
+): Promise<T> {
+  // A constraint that is looked at last of all, and waits for what this test holds.
+  const held = 4711;
+  await database.rows(`CREATE OR REPLACE FUNCTION hold_commit() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_advisory_xact_lock(${held}); RETURN NULL; END $$`);
+  await database.rows(`CREATE CONSTRAINT TRIGGER held_commit AFTER UPDATE OR DELETE ON users
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hold_commit()`);
+  const holder = await database.begin();
+  await holder.query('SELECT pg_advisory_xact_lock($1)', [held]);
+  let changed: Promise<T>;
+  try {
+    changed = change();
+    await vi.waitFor(
+      async () => {
+        const waiting = await database.rows(
+          `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+            AND query ILIKE 'COMMIT%'`,
+        );
+        expect(waiting).toHaveLength(1);
+      },
+      { timeout: 10_000, interval: 10 },
+    );
+    await meanwhile();
+  } finally {
+    await holder.end('COMMIT');
+  }
+  const answer = await changed;
+  await database.rows('DROP TRIGGER held_commit ON users');
+  return answer;
 }
 
 /** The parts of a JWT, unverified. */

@@ -15,7 +15,7 @@ test('a queue whose first contact with Redis failed works as soon as Redis does'
     await queue.close().catch(() => {});
     await server.stop();
   });
-  const mail = { id: randomUUID(), name: 'activation', payload: {} };
+  const mail = { id: randomUUID(), name: 'activation', payload: {}, createdAt: new Date() };
   server.freeze();
   await expect(queue.add([mail])).rejects.toThrow();
   server.thaw();

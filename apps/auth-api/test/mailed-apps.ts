@@ -1,10 +1,10 @@
 /** Two instances of the app on one set of stores, one that limits and one that does not, with the real worker and a mail server. */
 import { connectRedis } from '@latchkey/shared/redis-connections';
-import { redisKeys } from '@latchkey/shared/redis-keys';
 import { expect } from 'vitest';
 import { expectProblem } from './expect-problem.ts';
 import { databaseProbe, keysMailed } from './mail-probe.ts';
 import { startMailSide, startTestApp } from './test-app.ts';
+import { forgetLimits } from './two-apps.ts';
 
 export type MailedApps = Awaited<ReturnType<typeof startMailedApps>>;
 
@@ -42,11 +42,7 @@ export async function startMailedApps() {
         expectProblem(await unlimited.login(email, loser), { status: 401, code: 'invalid_credentials' });
     },
 
-    /** Every request of a test file comes from one address, more of them than it may send in one window. */
-    async forgetLimits(): Promise<void> {
-      const counted = await redis.keys(redisKeys().rateLimit('*'));
-      if (counted.length > 0) await redis.del(...counted);
-    },
+    forgetLimits: () => forgetLimits(redis),
 
     async stop(): Promise<void> {
       redis.disconnect();

@@ -1,7 +1,9 @@
+import { applyMigrations } from '@latchkey/dev-stack/migrations';
 import { createTestDatabase } from '@latchkey/dev-stack/test-database';
 import pg from 'pg';
-import { afterAll, beforeAll, expect, inject, onTestFinished, test } from 'vitest';
-import { startTestApp, type TestApp, testApp } from './test-app.ts';
+import { afterAll, beforeAll, expect, inject, onTestFinished, test, vi } from 'vitest';
+import { startApi } from './outage-probe.ts';
+import { startTestApp, type TestApp, testEnvironment } from './test-app.ts';
 
 let api: TestApp;
 beforeAll(async () => {
@@ -41,6 +43,15 @@ test('the OpenAPI document lists every route of the contract that exists', async
       'POST /v1/activations/{key}/renewal',
       'GET /activate/{key}',
       'GET /v1/me',
+      'PATCH /v1/me',
+      'DELETE /v1/me',
+      'PUT /v1/me/password',
+      'PUT /v1/me/email',
+      'POST /v1/password-resets',
+      'GET /v1/password-resets/{key}',
+      'POST /v1/password-resets/{key}',
+      'GET /reset-password/{key}',
+      'POST /v1/email-changes/{key}',
       'POST /v1/tokens',
       'POST /v1/tokens/refresh',
       'GET /v1/sessions',
@@ -91,19 +102,23 @@ test('an unknown path is a problem too, and the request id of a sane caller come
   expect(insane.headers['x-request-id']).not.toBe('a b<script>');
 });
 
-test('a database that is not migrated leaves the app alive but not ready, saying what to do', async () => {
+test('a database that is not migrated leaves the app alive but not ready, saying what to do, until it is migrated', async () => {
   const database = await createTestDatabase(inject('databaseUrl'));
+  onTestFinished(() => database.drop());
   const client = new pg.Client({ connectionString: database.url });
   await client.connect();
   await client.query('DROP SCHEMA public CASCADE; CREATE SCHEMA public');
   await client.end();
-  const app = await testApp({ databaseUrl: database.url });
-  onTestFinished(() => database.drop());
-  const response = await app.get('/readyz');
-  expect(response.statusCode).toBe(503);
-  expect(response.json().checks.migrations).toEqual({
-    status: 'down',
-    reason: expect.stringContaining('pnpm migrate'),
+  const environment = testEnvironment({ databaseUrl: database.url, redisUrl: inject('redisUrl') });
+  const early = await startApi(environment, { ready: false });
+  onTestFinished(() => early.stop().then(() => undefined));
+  await vi.waitFor(async () => expect((await early.get('/livez')).status).toBe(200), { timeout: 20_000 });
+  const { status, body } = await early.get('/readyz');
+  expect(status).toBe(503);
+  expect(body.checks).toMatchObject({
+    postgresql: { status: 'up' },
+    migrations: { status: 'down', reason: expect.stringContaining('pnpm migrate') },
   });
-  expect((await app.get('/livez')).statusCode).toBe(200);
+  await applyMigrations(database.url);
+  await early.becomesReady();
 });

@@ -1,11 +1,12 @@
 /** Starts the real app, as production does, on real PostgreSQL, Redis and, where a test wants mail, the real worker and a mail server. */
+
 import { randomBytes } from 'node:crypto';
 import { startMailCatcher } from '@latchkey/dev-stack/mail-catcher';
 import { freePort } from '@latchkey/dev-stack/ports';
 import { startProcess } from '@latchkey/dev-stack/processes';
-import { startRedis } from '@latchkey/dev-stack/redis';
 import { repositoryRoot } from '@latchkey/dev-stack/repository';
 import { createTestDatabase } from '@latchkey/dev-stack/test-database';
+import { startTestRedis, type TestRedis } from '@latchkey/dev-stack/test-redis';
 import type {} from '@latchkey/dev-stack/test-stack';
 import { createLogger } from '@latchkey/shared/logger';
 import type { InjectOptions } from 'fastify';
@@ -16,6 +17,7 @@ import { readEnv } from '../src/env.ts';
 
 export const PASSWORD = 'correct horse battery staple';
 export const PUBLIC_URL = 'https://auth.example.test';
+export const MASTER_KEY = Buffer.alloc(32, 7);
 
 /** An address no other test uses. */
 export const newAddress = (name = 'ada') => `${name}-${randomBytes(6).toString('hex')}@example.test`;
@@ -30,10 +32,11 @@ export interface TestAppOptions extends Partial<Stores> {
   env?: Record<string, string>;
   namespace?: string;
   relay?: NonNullable<AppOptions['relay']>;
+  signingKeys?: NonNullable<AppOptions['signingKeys']>;
 }
 
 /** Milliseconds: a machine with two cores that runs every suite at once is slow, not broken. */
-const READY_WITHIN = { timeout: 20_000 };
+const READY_WITHIN = { timeout: 40_000 };
 
 /** The environment both apps of a test get. */
 export function testEnvironment({ databaseUrl, redisUrl }: Stores, more: Record<string, string> = {}) {
@@ -41,7 +44,7 @@ export function testEnvironment({ databaseUrl, redisUrl }: Stores, more: Record<
     DATABASE_URL: databaseUrl,
     REDIS_URL: redisUrl,
     PUBLIC_URL,
-    MASTER_KEY: Buffer.alloc(32, 7).toString('base64'),
+    MASTER_KEY: MASTER_KEY.toString('base64'),
     HOST: '127.0.0.1',
     PORT: '0',
     LOG_LEVEL: 'info',
@@ -53,7 +56,7 @@ export function testEnvironment({ databaseUrl, redisUrl }: Stores, more: Record<
  * The app as `main.ts` builds it, without listening; closed when the test (or, called in `beforeAll`, its suite) is over.
  * Every answer is held against the OpenAPI document: a status without a schema fails the test.
  */
-export async function startTestApp({ env = {}, namespace, relay, ...stores }: TestAppOptions = {}) {
+export async function startTestApp({ env = {}, namespace, relay, signingKeys, ...stores }: TestAppOptions = {}) {
   const database = stores.databaseUrl === undefined ? await createTestDatabase(inject('databaseUrl')) : undefined;
   const databaseUrl = stores.databaseUrl ?? database?.url ?? '';
   const redisUrl = stores.redisUrl ?? inject('redisUrl');
@@ -65,6 +68,7 @@ export async function startTestApp({ env = {}, namespace, relay, ...stores }: Te
     namespace:
       namespace ?? (stores.redisUrl === undefined ? `latchkey:test-${randomBytes(6).toString('hex')}` : 'latchkey'),
     ...(relay && { relay }),
+    ...(signingKeys && { signingKeys }),
   });
   const undocumented: string[] = [];
   app.addHook('onSend', async (request, reply) => {
@@ -166,9 +170,9 @@ export async function startAppProcess(
 }
 
 /** Stores of a suite's own, a mail server and the real worker: what turns a registration into a mail. */
-export async function startMailSide(workerEnv: Record<string, string> = {}) {
+export async function startMailSide(workerEnv: Record<string, string> = {}, ownRedis?: TestRedis) {
   const [redis, mail, database] = await Promise.all([
-    startRedis(),
+    ownRedis ?? startTestRedis(),
     startMailCatcher(),
     createTestDatabase(inject('databaseUrl')),
   ]);

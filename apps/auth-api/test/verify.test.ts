@@ -155,7 +155,8 @@ describe('the signing keys', () => {
     const response = await api.get('/.well-known/jwks.json');
     expect(response.headers['cache-control']).toBe('public, max-age=300');
     const { keys } = response.json() as { keys: (JsonWebKey & { kid: string })[] };
-    expect(keys).toHaveLength(1);
+    // The one that signs, and the next one.
+    expect(keys).toHaveLength(2);
     expect(Object.keys(keys[0] ?? {}).sort()).toEqual(['alg', 'crv', 'kid', 'kty', 'use', 'x', 'y']);
     const jwk = keys.find(({ kid }) => kid === decoded(token).header.kid);
     const [header, claims, signature] = token.split('.');

@@ -1,9 +1,10 @@
 /** One mail job, from the queue to the mail server. The order of the phases is what keeps a mail from being lost, doubled or dead on arrival. */
 import { InvalidMailJob, type MailJob, parseMailJob } from '@latchkey/shared/mail-jobs';
-import type { ActivationKeys } from './activation-key.ts';
+import type { SendMailOptions } from 'nodemailer';
+import type { KeyPurpose, MailKeys } from './mail-keys.ts';
 import type { MailContent, Mails } from './mails.ts';
-import type { SendLedger } from './send-ledger.ts';
-import { type MailTransport, readSmtpFailure } from './smtp.ts';
+import type { Ended, SendLedger } from './send-ledger.ts';
+import { type MailTransport, readSmtpFailure, type SmtpFailure } from './smtp.ts';
 
 /** A job as the queue hands it over. */
 export interface IncomingJob {
@@ -17,28 +18,35 @@ export interface IncomingJob {
 
 export type Phase = 'parse' | 'ledger' | 'mint' | 'render' | 'smtp' | 'record';
 
-/** How a job ended well. `triedBefore`: an earlier try got as far as SMTP; unless the server refused that one, the mail may arrive twice. */
-export interface Delivered {
-  readonly outcome: 'accepted' | 'already_accepted';
-  readonly triedBefore: boolean;
-}
+/** How a try ended well. */
+export type Delivered =
+  /** `triedBefore`: the data of an earlier try was begun and nobody knows how that ended: the mail may arrive twice. */
+  | { readonly outcome: 'accepted'; readonly triedBefore: boolean }
+  | { readonly outcome: 'already_accepted' }
+  /** Its link is dead: nothing was sent. */
+  | { readonly outcome: 'superseded' }
+  /** Too many mails to this domain or recipient right now: nothing was sent. @property wait milliseconds. */
+  | { readonly outcome: 'paced'; readonly wait: number };
 
 /** Why a try ended without a mail. The message and all fields are fit for logs and for the failed set. */
 export class DeliveryFailed extends Error {
   override readonly name = 'DeliveryFailed';
   readonly phase: Phase;
   readonly permanent: boolean;
+  /** No mail server could be reached or logged in to: the mail is not to blame, and no other can go out now. */
+  readonly serverAway: boolean;
   readonly smtpCode: number | undefined;
 
   constructor(
     phase: Phase,
     reason: string,
-    { permanent = false, smtpCode }: { permanent?: boolean; smtpCode?: number | undefined } = {},
+    more: { permanent?: boolean; serverAway?: boolean; smtpCode?: number | undefined } = {},
   ) {
     super(`${phase}: ${reason}`);
     this.phase = phase;
-    this.permanent = permanent;
-    this.smtpCode = smtpCode;
+    this.permanent = more.permanent ?? false;
+    this.serverAway = more.serverAway ?? false;
+    this.smtpCode = more.smtpCode;
   }
 }
 
@@ -50,7 +58,7 @@ const MAIL_ID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 export interface DeliveryParts {
   readonly ledger: SendLedger;
-  readonly activationKeys: ActivationKeys;
+  readonly mailKeys: MailKeys;
   readonly mails: Mails;
   readonly transport: MailTransport;
   readonly from: string;
@@ -58,9 +66,25 @@ export interface DeliveryParts {
   readonly publicUrl: string;
 }
 
+/** A mail as it will be sent, and the key made for it. */
+interface Composed {
+  readonly content: MailContent;
+  readonly key?: { readonly purpose: KeyPurpose; readonly key: string };
+}
+
+/** How far a conversation with the mail server got. */
+interface Conversation {
+  /** It has heard of the mail. */
+  offered: boolean;
+  dataBegun: boolean;
+  /** What the ledger knew when the data was about to begin. */
+  before: 'sending' | Ended | undefined;
+  failure: SmtpFailure | undefined;
+}
+
 /** @returns the function that delivers one job; it throws {@link DeliveryFailed} and nothing else. */
 export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Promise<Delivered> {
-  const { ledger, activationKeys, mails, transport, from } = parts;
+  const { ledger, mailKeys, mails, transport, from } = parts;
   const messageHost = new URL(parts.publicUrl).hostname;
   const underway = new Map<string, Promise<Delivered>>();
 
@@ -71,21 +95,44 @@ export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Prom
     return parsed;
   }
 
-  /** The key, if this mail needs one, and the words. */
-  async function compose(job: MailJob): Promise<{ content: MailContent; key?: string }> {
-    if (job.name === 'account_exists') {
-      return { content: await during('render', async () => mails.accountExists(job.payload.locale)) };
+  /** What the mail says and, if it has a link, the key in it: made now. */
+  async function compose(job: MailJob): Promise<Composed> {
+    const { locale, user_id: userId } = job.payload;
+    const plain = async (mail: (locale: string) => MailContent): Promise<Composed> => ({
+      content: await during('render', async () => mail(locale)),
+    });
+    const linked = async (
+      purpose: KeyPurpose,
+      attempt: number,
+      mail: (locale: string, key: string) => MailContent,
+    ): Promise<Composed> => {
+      const key = await during('mint', () => mailKeys.mint(purpose, userId, attempt));
+      return { key: { purpose, key }, content: await during('render', async () => mail(locale, key)) };
+    };
+    switch (job.name) {
+      case 'activation':
+        return job.payload.attempt === undefined
+          ? plain(mails.severalRegistrations)
+          : linked('activationKey', job.payload.attempt, mails.activation);
+      case 'account_exists':
+        return plain(mails.accountExists);
+      case 'password_reset':
+        return linked('passwordResetKey', job.payload.attempt, mails.passwordReset);
+      case 'password_changed':
+        return plain(mails.passwordChanged);
+      case 'email_change': {
+        const { attempt } = job.payload;
+        return attempt === undefined
+          ? plain(mails.emailChangeNotice)
+          : linked('emailChangeKey', attempt, mails.emailChange);
+      }
+      case 'email_changed':
+        return plain(mails.emailChanged);
     }
-    const { user_id, attempt, locale } = job.payload;
-    if (attempt === undefined) {
-      return { content: await during('render', async () => mails.severalRegistrations(locale)) };
-    }
-    const key = await during('mint', () => activationKeys.mint(user_id, attempt));
-    return { key, content: await during('render', async () => mails.activation(locale, key)) };
   }
 
-  async function send(id: string, to: string, content: MailContent, signal?: AbortSignal): Promise<void> {
-    await transport.sendMail({
+  function envelope(id: string, to: string, content: MailContent, signal?: AbortSignal): SendMailOptions {
+    return {
       from,
       // An object is taken as it is: a string would be parsed, and could name more than one recipient.
       to: { name: '', address: to },
@@ -103,41 +150,68 @@ export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Prom
       disableFileAccess: true,
       disableUrlAccess: true,
       signal,
-    });
+    };
   }
 
   async function deliver(job: IncomingJob): Promise<Delivered> {
     const mail = await during('parse', async () => parse(job));
-    if (await during('ledger', () => ledger.isAccepted(job.id))) return reportAgain(job.id);
+    const { to } = mail.payload;
+    const verdict = await during('ledger', () => ledger.take(job.id, to));
+    if (typeof verdict === 'number') return { outcome: 'paced', wait: verdict };
+    if (verdict !== 'go') return ended(job.id, verdict);
 
     const { content, key } = await compose(mail);
-    const before = await during('ledger', () => ledger.noteSending(job.id));
-    if (before === 'accepted') {
-      // Another worker sent it while this one was held up; the key just made is in no mail.
-      await forget(key);
-      return reportAgain(job.id);
-    }
-
-    try {
-      await send(job.id, mail.payload.to, content, job.signal);
-    } catch (error) {
-      const { permanent, refused, code, reason } = readSmtpFailure(error);
-      if (refused) await forget(key);
-      throw new DeliveryFailed('smtp', reason, { permanent, smtpCode: code });
-    }
+    const conversation = await converse(job.id, envelope(job.id, to, content, job.signal));
+    const { before, dataBegun, failure } = conversation;
+    // The key just made is in no mail.
+    if (failure !== undefined && (failure.refused || !dataBegun)) await forget(key);
+    // Another worker sent it while this one was held up, or its link died just now.
+    if (before === 'accepted' || before === 'withdrawn') return ended(job.id, before);
+    if (failure !== undefined) throw await failed(job, conversation, failure);
 
     await during('record', () => ledger.recordAccepted(job.id));
     return { outcome: 'accepted', triedBefore: before === 'sending' };
   }
 
-  async function reportAgain(id: string): Promise<Delivered> {
+  /** Offers the mail to the mail server; its data goes out only if the ledger does not know of an end. */
+  async function converse(id: string, mail: SendMailOptions): Promise<Conversation> {
+    const seen: Conversation = { offered: false, dataBegun: false, before: undefined, failure: undefined };
+    try {
+      await transport.send(mail, {
+        begins() {
+          seen.offered = true;
+        },
+        async beforeData() {
+          seen.before = await ledger.noteSending(id);
+          if (seen.before === 'accepted' || seen.before === 'withdrawn') throw new Error(`the mail is ${seen.before}`);
+          seen.dataBegun = true;
+        },
+      });
+    } catch (error) {
+      seen.failure = readSmtpFailure(error);
+    }
+    return seen;
+  }
+
+  async function failed(
+    { id, signal }: IncomingJob,
+    { offered, dataBegun }: Conversation,
+    { permanent, refused, code, reason }: SmtpFailure,
+  ): Promise<DeliveryFailed> {
+    if (refused && dataBegun) await during('ledger', () => ledger.forgetSending(id));
+    const serverAway = !offered && !permanent && signal?.aborted !== true;
+    return new DeliveryFailed('smtp', reason, { permanent, serverAway, smtpCode: code });
+  }
+
+  async function ended(id: string, how: Ended): Promise<Delivered> {
+    if (how === 'withdrawn') return { outcome: 'superseded' };
     await during('record', () => ledger.recordAccepted(id));
-    return { outcome: 'already_accepted', triedBefore: false };
+    return { outcome: 'already_accepted' };
   }
 
   /** Best effort: a key nobody has seen opens nothing, and expires. */
-  async function forget(key: string | undefined): Promise<void> {
-    if (key !== undefined) await activationKeys.forget(key).catch(() => undefined);
+  async function forget(minted: Composed['key']): Promise<void> {
+    if (minted !== undefined) await mailKeys.forget(minted.purpose, minted.key).catch(() => undefined);
   }
 
   return (job) => {

@@ -1,6 +1,7 @@
 /** What the worker depends on, and whether it is there. */
+
 import { setTimeout as wait } from 'node:timers/promises';
-import type { Redis } from 'ioredis';
+import type { RedisConnection } from '@latchkey/shared/redis-connections';
 import type { Logger } from 'pino';
 
 type Check = 'up' | 'down';
@@ -33,7 +34,11 @@ export function evictionWarning(info: string): string | undefined {
  * @param redis a connection that fails fast.
  * @param verify opens a connection to the mail server, logs in and leaves; rejects when that fails.
  */
-export function createHealth(redis: Redis, verify: () => Promise<unknown>, logger: Logger): () => Promise<Readiness> {
+export function createHealth(
+  redis: RedisConnection,
+  verify: () => Promise<unknown>,
+  logger: Logger,
+): () => Promise<Readiness> {
   let smtp: Check | undefined;
   let checking: Promise<void> | undefined;
   let checkedAt = Number.NEGATIVE_INFINITY;

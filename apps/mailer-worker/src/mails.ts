@@ -2,7 +2,8 @@
 import { join } from 'node:path';
 import { Eta } from 'eta';
 import { german } from './languages/de.ts';
-import { english, type MailTexts } from './languages/en.ts';
+import { english, type LinkTexts, type MailTexts, type NoticeTexts } from './languages/en.ts';
+import { palettes, type Theme } from './theme.ts';
 
 /** One mail, ready to send. `language` is the tag of the language it is written in. */
 export interface MailContent {
@@ -13,6 +14,9 @@ export interface MailContent {
 }
 
 const languages: readonly MailTexts[] = [english, german];
+
+/** The tag of every language there is, the one others fall back to first. */
+export const LANGUAGES: readonly string[] = languages.map(({ tag }) => tag);
 
 /** The templates stand beside `src/` and, for the bundle, beside `dist/`. */
 const views = join(import.meta.dirname, '..', 'templates');
@@ -36,51 +40,61 @@ function inWords(seconds: number, tag: string): string {
 }
 
 /**
- * @param publicUrl `PUBLIC_URL`: base of the links; its host is the name the mails speak of.
+ * @param publicUrl `PUBLIC_URL`: base of the links.
  * @param keyTtl `ACTIVATION_KEY_TTL`, seconds.
  * @throws at once when a template is missing or broken, and not with the first mail.
  */
-export function createMails(publicUrl: string, keyTtl: number) {
+export function createMails(publicUrl: string, keyTtl: number, theme: Theme = {}) {
   const html = new Eta({ views, cache: true, autoEscape: true });
   const text = new Eta({ views, cache: true, autoEscape: false, autoTrim: false });
-  const site = new URL(publicUrl).host;
+  const site = theme.name ?? new URL(publicUrl).host;
+  const { logoUrl, supportAddress } = theme;
+  const look = { site, logoUrl, ...palettes(theme) };
 
   function render(template: string, language: MailTexts, texts: { subject: string }, link?: string): MailContent {
-    const data = { lang: language.tag, footer: language.footer(site), texts, link };
+    const support = supportAddress && { question: language.support, address: supportAddress };
+    const data = { ...look, lang: language.tag, footer: language.footer(site), support, texts, link };
     return {
       language: language.tag,
       subject: texts.subject,
       html: html.render(`${template}.html.eta`, { ...data }),
-      text: text.render(`${template}.text.eta`, { ...data }),
+      text: `${text.render(`${template}.text.eta`, { ...data }).trimEnd()}\n`,
     };
   }
 
-  const mails = {
-    /** The link that activates: `{PUBLIC_URL}/activate/{key}`. */
-    activation(locale: string, key: string): MailContent {
-      const language = languageFor(locale);
-      const texts = language.activation(site, inWords(keyTtl, language.tag));
-      return render('activation', language, texts, `${publicUrl}/activate/${key}`);
-    },
-
-    /** The address has an account already. */
-    accountExists(locale: string): MailContent {
-      const language = languageFor(locale);
-      return render('notice', language, language.account_exists(site));
-    },
-
-    /** Several registrations of the address wait: which one the recipient made, only the recipient knows. */
-    severalRegistrations(locale: string): MailContent {
-      const language = languageFor(locale);
-      return render('notice', language, language.several_registrations(site));
-    },
+  /** A mail that only says something. */
+  const notice = (texts: (language: MailTexts) => NoticeTexts) => (locale: string) => {
+    const language = languageFor(locale);
+    return render('notice', language, texts(language));
   };
 
-  for (const { tag } of languages) {
-    mails.activation(tag, 'warm-up');
-    mails.accountExists(tag);
-    mails.severalRegistrations(tag);
-  }
+  /** A mail with a page to open: `{PUBLIC_URL}/{path}/{key}`. */
+  const linked =
+    (path: string, texts: (language: MailTexts, validFor: string) => LinkTexts) => (locale: string, key: string) => {
+      const language = languageFor(locale);
+      return render('link', language, texts(language, inWords(keyTtl, language.tag)), `${publicUrl}/${path}/${key}`);
+    };
+
+  const mails = {
+    /** The link that activates. */
+    activation: linked('activate', (language, validFor) => language.activation(site, validFor)),
+    /** The address has an account already. */
+    accountExists: notice((language) => language.account_exists(site)),
+    /** Several registrations of the address wait: which one the recipient made, only the recipient knows. */
+    severalRegistrations: notice((language) => language.several_registrations(site)),
+    /** The link to a new password. */
+    passwordReset: linked('reset-password', (language, validFor) => language.password_reset(site, validFor)),
+    /** The password is another one. */
+    passwordChanged: notice((language) => language.password_changed(site)),
+    /** The link that makes this address the account's. */
+    emailChange: linked('change-email', (language, validFor) => language.email_change(site, validFor)),
+    /** The account is to get another address than this one. */
+    emailChangeNotice: notice((language) => language.email_change_notice(site)),
+    /** The account has another address than this one. */
+    emailChanged: notice((language) => language.email_changed(site)),
+  };
+
+  for (const { tag } of languages) for (const mail of Object.values(mails)) mail(tag, 'warm-up');
   return mails;
 }
 

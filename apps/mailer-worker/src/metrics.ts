@@ -1,20 +1,26 @@
 /** What the worker counts, in Prometheus' terms. */
-import type { MailJobName } from '@latchkey/shared/mail-jobs';
+import { MAIL_JOB_NAMES } from '@latchkey/shared/mail-jobs';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { Delivered, Phase } from './deliver.ts';
 
 /**
- * How a try ended: `accepted` by a mail server; `already_accepted` before, so not sent again; `retried` later; `rejected` by the server for
- * good; `invalid` job; `given_up` after the last attempt. The last three are in the failed set.
+ * How a try ended: `accepted` by a mail server; `already_accepted` before, so not sent again; `superseded`: its link is dead, not sent;
+ * `paced`: waits for its turn; `retried` later; `rejected` by the server for good; `invalid` job; `given_up` after the last attempt. The last
+ * three are in the failed set.
  */
-export type JobOutcome = 'accepted' | 'already_accepted' | 'retried' | 'rejected' | 'invalid' | 'given_up';
+export type JobOutcome = Delivered['outcome'] | 'retried' | 'rejected' | 'invalid' | 'given_up';
 
 /** Names a job may have as a label: whatever else the queue holds counts as one, so that nobody can grow the metrics. */
-const JOB_NAMES: ReadonlySet<string> = new Set<MailJobName>(['activation', 'account_exists']);
+const JOB_NAMES: ReadonlySet<string> = new Set(MAIL_JOB_NAMES);
 
-/**
- * @param queueDepth jobs by state; rejects when Redis does not answer, and then the gauge has no value.
- */
-export function createMetrics(queueDepth: () => Promise<Record<string, number>>) {
+/** Jobs by state, and the milliseconds for which the oldest of those that can be sent now has been owed; 0 when there is none. */
+export interface QueueState {
+  readonly depth: Record<string, number>;
+  readonly oldest: number;
+}
+
+/** @param queueState rejects when Redis does not answer, and then the gauges have no value. */
+export function createMetrics(queueState: () => Promise<QueueState>) {
   const registry = new Registry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry });
@@ -32,6 +38,29 @@ export function createMetrics(queueDepth: () => Promise<Record<string, number>>)
     buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
     registers,
   });
+  const owed = new Histogram({
+    name: 'latchkey_mail_owed_seconds',
+    help: 'Time from the commit that owed a mail to its acceptance, over all tries.',
+    // From an idle machine to the last retry.
+    buckets: [0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 30, 60, 300, 900, 3600, 14_400, 86_400, 345_600],
+    registers,
+  });
+  const failures = new Counter({
+    name: 'latchkey_mail_failures_total',
+    help: 'Tries that ended without a mail, by the phase in which they failed.',
+    labelNames: ['phase'],
+    registers,
+  });
+  const possibleDuplicates = new Counter({
+    name: 'latchkey_mail_possible_duplicates_total',
+    help: 'Mails accepted after an earlier try of unknown end had begun to send the data: each may have arrived twice, with one Message-ID.',
+    registers,
+  });
+  const age = new Gauge({
+    name: 'latchkey_mail_queue_age_seconds',
+    help: 'Time for which the oldest mail that waits for a worker has been owed.',
+    registers,
+  });
   new Gauge({
     name: 'latchkey_mail_queue_depth',
     help: 'Jobs in the queue, by state.',
@@ -39,18 +68,26 @@ export function createMetrics(queueDepth: () => Promise<Record<string, number>>)
     registers,
     async collect() {
       this.reset();
-      const depth = await queueDepth().catch(() => ({}));
-      for (const [state, count] of Object.entries(depth)) this.set({ state }, count);
+      age.reset();
+      const state = await queueState().catch(() => undefined);
+      if (state === undefined) return age.remove();
+      age.set(state.oldest / 1000);
+      for (const [name, count] of Object.entries(state.depth)) this.set({ state: name }, count);
     },
   });
 
   return {
     registry,
-    /** @param seconds how long the try took. */
-    count(name: string, outcome: JobOutcome, seconds: number): void {
+    /** @param took how long the try took, and how long ago the mail was owed first, in seconds. */
+    count(name: string, outcome: JobOutcome, took: { seconds: number; sinceOwed: number }): void {
       jobs.inc({ name: JOB_NAMES.has(name) ? name : 'unknown', outcome });
-      if (outcome === 'accepted') delivery.observe(seconds);
+      if (outcome !== 'accepted') return;
+      delivery.observe(took.seconds);
+      // The commit's clock is another machine's.
+      owed.observe(Math.max(0, took.sinceOwed));
     },
+    countFailure: (phase: Phase): void => failures.inc({ phase }),
+    countPossibleDuplicate: (): void => possibleDuplicates.inc(),
   };
 }
 

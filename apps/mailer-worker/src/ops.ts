@@ -1,7 +1,8 @@
 /** The worker's own HTTP: whether it lives, whether it can work, what it has done. */
-import Fastify, { type FastifyReply, LogController } from 'fastify';
+import Fastify, { type FastifyPluginAsync, type FastifyReply, LogController } from 'fastify';
 import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
+import { BOARD_PATH } from './board.ts';
 import type { Readiness } from './health.ts';
 
 /** Seconds after which a caller who was told 503 may ask again: the worker heals within a second of Redis being back. */
@@ -15,7 +16,13 @@ function problem(reply: FastifyReply, status: number, code: string, title: strin
     .send({ type: `urn:latchkey:problem:${code}`, title, status, code, request_id: reply.request.id });
 }
 
-export function createOpsServer(logger: Logger, readiness: () => Promise<Readiness>, registry: Registry) {
+/** @param board the plugin of the queue board; undefined: it is off. */
+export function createOpsServer(
+  logger: Logger,
+  readiness: () => Promise<Readiness>,
+  registry: Registry,
+  board?: FastifyPluginAsync,
+) {
   const app = Fastify({ loggerInstance: logger, logController: new LogController({ disableRequestLogging: true }) });
 
   app.addHook('onSend', async (_request, reply) => {
@@ -42,6 +49,13 @@ export function createOpsServer(logger: Logger, readiness: () => Promise<Readine
     reply.type(registry.contentType);
     return registry.metrics();
   });
+
+  if (board) app.register(board, { prefix: BOARD_PATH });
+  else
+    for (const path of [BOARD_PATH, `${BOARD_PATH}/*`])
+      app.all(path, (_request, reply) =>
+        problem(reply, 404, 'board_off', 'The board is off: BOARD_API_URL is not set'),
+      );
 
   return app;
 }

@@ -1,10 +1,21 @@
 /**
  * The send ledger: how far each mail got, so that a job seen twice is not mailed twice. A job comes twice when its worker died, when its
  * lock ran out while Redis was away, or when the relay published its row again.
+ *
+ * | note | means | a retry |
+ * | --- | --- | --- |
+ * | none | no mail server has seen a byte of the mail's data | sends |
+ * | `reserved:<instant>` | the same, and until then it has to wait for its turn (pacing.ts) | waits |
+ * | `sending` | the data was begun, and nobody knows how that ended | sends: a mail that comes twice is better than none |
+ * | `accepted` | a mail server has taken it | only reports again |
+ * | `withdrawn` | its link is dead (written by auth-api) | ends |
  */
+import { hash } from 'node:crypto';
 import { setTimeout as wait } from 'node:timers/promises';
+import type { RedisConnection } from '@latchkey/shared/redis-connections';
 import { MAIL_LEDGER_TTL, type RedisKeys } from '@latchkey/shared/redis-keys';
-import type { Redis } from 'ioredis';
+import { defineScript } from './lua.ts';
+import { domainOf, type Pace, type Pacing } from './pacing.ts';
 
 /**
  * Milliseconds for which a refused note of acceptance is tried again (Redis out of memory, a failover). A Redis that is merely away
@@ -13,7 +24,15 @@ import type { Redis } from 'ioredis';
 const RECORD_FOR = 60_000;
 const RECORD_PAUSE = 250;
 
-export function createSendLedger(redis: Redis, keys: RedisKeys) {
+/** Notes that end a mail. */
+export type Ended = 'accepted' | 'withdrawn';
+
+export function createSendLedger(redis: RedisConnection, keys: RedisKeys, { domain, recipient }: Pacing) {
+  const takeMail = defineScript<'go' | Ended | number>(redis, 'take-mail-3.lua');
+  const noteSending = defineScript<'sending' | Ended | null>(redis, 'note-sending-1.lua');
+  const forgetSending = defineScript<0 | 1>(redis, 'forget-sending-1.lua');
+  const limits = (pace: Pace) => [1000 / pace.perSecond, pace.burst];
+
   /** Both keys share a hash tag, so one transaction covers them on Redis Cluster too. */
   async function record(mailId: string): Promise<void> {
     const results = await redis
@@ -26,19 +45,28 @@ export function createSendLedger(redis: Redis, keys: RedisKeys) {
   }
 
   return {
-    /** Whether a mail server has taken this mail. */
-    async isAccepted(mailId: string): Promise<boolean> {
-      return (await redis.get(keys.mailLedger(mailId))) === 'accepted';
-    },
+    /** Whether the mail may be sent now; or how it has ended, or how many milliseconds it has to wait. */
+    take: (mailId: string, to: string): Promise<'go' | Ended | number> =>
+      takeMail(
+        [
+          keys.mailLedger(mailId),
+          keys.mailPace('domain', domainOf(to)),
+          keys.mailPace('recipient', hash('sha256', to.toLowerCase(), 'base64url')),
+        ],
+        [MAIL_LEDGER_TTL, ...limits(domain), ...limits(recipient)],
+      ),
 
     /**
-     * The last gate before SMTP: notes that the mail is about to be sent, and in the same command learns what was noted before. It never
-     * overwrites `accepted`, which a worker that was frozen for a while might otherwise do.
-     * @returns the earlier note: `sending` when an earlier try got this far, `accepted` when the mail must not be sent again.
+     * The last gate: notes that the mail's data is about to be sent, and in the same command learns what was noted before. It never
+     * overwrites the note of an end, which a worker that was frozen for a while might otherwise do.
+     * @returns the earlier note: `sending` when an earlier try got this far; an end when the mail must not be sent.
      */
-    async noteSending(mailId: string): Promise<'sending' | 'accepted' | undefined> {
-      const before = await redis.set(keys.mailLedger(mailId), 'sending', 'EX', MAIL_LEDGER_TTL, 'NX', 'GET');
-      return before === 'accepted' || before === 'sending' ? before : undefined;
+    noteSending: async (mailId: string): Promise<'sending' | Ended | undefined> =>
+      (await noteSending([keys.mailLedger(mailId)], ['sending', MAIL_LEDGER_TTL])) ?? undefined,
+
+    /** Takes the note of {@link noteSending} back: the server has refused the data. */
+    async forgetSending(mailId: string): Promise<void> {
+      await forgetSending([keys.mailLedger(mailId)]);
     },
 
     /**

@@ -1,5 +1,7 @@
 /** The way to the mail server: one pool of connections per worker, and what its answers mean for a mail. */
-import { createTransport } from 'nodemailer';
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { createTransport, type SendMailOptions } from 'nodemailer';
 
 /** Most connections a worker opens, whatever its concurrency: Postfix takes 50 from one client by default (`smtpd_client_connection_count_limit`). */
 const MAX_CONNECTIONS = 50;
@@ -10,19 +12,75 @@ const MAX_CONNECTIONS = 50;
  */
 const TIMEOUTS = { dnsTimeout: 10_000, connectionTimeout: 10_000, greetingTimeout: 30_000, socketTimeout: 600_000 };
 
+/** Key and place of a DKIM signature (RFC 6376): the public half is at `<selector>._domainkey.<domain>`. */
+export interface Dkim {
+  readonly domain: string;
+  readonly selector: string;
+  /** PEM, RSA. */
+  readonly privateKey: string;
+}
+
+/** What the caller is told of a conversation, and may stop. */
+export interface Turn {
+  /** A connection is there and logged in, and this mail is about to be offered to the server: from here on a failure may be about the mail. */
+  begins(): void;
+  /** The server is ready for the mail's data. Not a byte of it goes out before this resolves, and none if it rejects. */
+  beforeData(): Promise<void>;
+}
+
+interface Outgoing extends SendMailOptions {
+  readonly turn: Turn;
+}
+
 /**
  * @param url `SMTP_URL`; an option in its query wins over those set here.
- * @param concurrency mails in flight.
+ * @param dkim signs each mail with it.
  */
-export function createMailTransport(url: string, concurrency: number) {
-  return createTransport({
+export function createMailTransport(url: string, dkim?: Dkim) {
+  const transport = createTransport({
     url,
     pool: true,
-    maxConnections: Math.min(concurrency, MAX_CONNECTIONS),
+    // Opened as mails are in flight, so WORKER_CONCURRENCY decides; beyond it only those that are set aside (pacing.ts).
+    maxConnections: MAX_CONNECTIONS,
     // A fresh connection every 100 mails, nodemailer's default, costs a third of the rate and gains nothing here.
     maxMessages: Number.POSITIVE_INFINITY,
     ...TIMEOUTS,
+    ...(dkim && { dkim: { domainName: dkim.domain, keySelector: dkim.selector, privateKey: dkim.privateKey } }),
   });
+
+  // Nodemailer asks for the mail's stream when it has a connection for it, and reads it once the server has answered DATA with 354.
+  transport.use('stream', ({ message, data }, done) => {
+    const { turn } = data as unknown as Outgoing;
+    const open = message.createReadStream.bind(message);
+    message.createReadStream = (options) => {
+      turn.begins();
+      return Readable.from(
+        gated(turn, () => open(options)),
+        { objectMode: false },
+      );
+    };
+    done();
+  });
+
+  return {
+    /** @throws what {@link readSmtpFailure} reads, or whatever `turn` threw wrapped in it. */
+    async send(mail: SendMailOptions, turn: Turn): Promise<void> {
+      const outgoing: Outgoing = { ...mail, turn };
+      await transport.sendMail(outgoing);
+    },
+
+    /** Opens a connection, logs in and leaves. Rejects when that fails. */
+    verify: () => transport.verify(),
+
+    /** Ends every conversation. */
+    close: () => transport.close(),
+  };
+}
+
+/** Built while the ledger is asked, and handed on in one piece: nodemailer makes a mail in many, and each would cost a write to the socket. */
+async function* gated(turn: Turn, open: () => Readable): AsyncGenerator<Buffer> {
+  const [mail] = await Promise.all([buffer(open()), turn.beforeData()]);
+  yield mail;
 }
 
 export type MailTransport = ReturnType<typeof createMailTransport>;
@@ -82,7 +140,7 @@ function fieldsOf(error: unknown) {
 function harmless(words: string): string {
   return words
     .replaceAll(/\p{C}+/gu, ' ')
-    .replaceAll(/\S*(?::\/\/|%3A%2F%2F|\/activate)\S*/gi, '[link]')
+    .replaceAll(/\S*(?::\/\/|%3A%2F%2F|\/activate|\/reset-password|\/change-email)\S*/gi, '[link]')
     .replaceAll(/[A-Za-z0-9]{24,}/g, '[cut]')
     .replaceAll(/[^\s<>,;:]+@/g, '***@')
     .slice(0, 200);

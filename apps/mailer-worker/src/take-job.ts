@@ -1,15 +1,27 @@
 /** One try of one job, counted and logged, and what BullMQ is told of it: done, come again, or never again. */
-import { type Job, UnrecoverableError } from 'bullmq';
+import { DelayedError, type Job, UnrecoverableError, WaitingError } from 'bullmq';
 import type { Logger } from 'pino';
 import { type Delivered, DeliveryFailed, type IncomingJob } from './deliver.ts';
+import type { MailServerWatch } from './mail-server-watch.ts';
 import type { JobOutcome, Metrics } from './metrics.ts';
+import { domainOf, SLOW_DOMAIN, SLOW_MAIL } from './pacing.ts';
 
-/** @returns the processor; the signal aborts the try. */
-export function createJobTaker(deliver: (job: IncomingJob) => Promise<Delivered>, metrics: Metrics, logger: Logger) {
+export interface JobTakerParts {
+  readonly deliver: (job: IncomingJob) => Promise<Delivered>;
+  readonly server: MailServerWatch;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+}
+
+/** @returns the processor: `token` holds the job's lock, the signal aborts the try. */
+export function createJobTaker({ deliver, server, metrics, logger }: JobTakerParts) {
+  /** Mails set aside, by domain. */
+  const slow = new Map<string, number>();
+
   /** Counts the try; the fields every line about it has. */
   function finish(job: Job, outcome: JobOutcome, startedAt: number) {
     const seconds = (performance.now() - startedAt) / 1000;
-    metrics.count(job.name, outcome, seconds);
+    metrics.count(job.name, outcome, { seconds, sinceOwed: (Date.now() - job.timestamp) / 1000 });
     return { ...describe(job), outcome, ms: Math.round(seconds * 1000) };
   }
 
@@ -17,40 +29,108 @@ export function createJobTaker(deliver: (job: IncomingJob) => Promise<Delivered>
     const outcome = outcomeOf(failure, job);
     const { phase, smtpCode, message } = failure;
     const line = { ...finish(job, outcome, startedAt), phase, smtp_code: smtpCode, reason: message };
+    metrics.countFailure(phase);
     if (outcome === 'retried') logger.warn(line, 'mail not accepted, will be tried again');
     else logger.error(line, 'mail failed, it is in the failed set');
   }
 
-  return async (job: Job, signal: AbortSignal | undefined): Promise<void> => {
-    const startedAt = performance.now();
-    try {
-      const { outcome, triedBefore } = await deliver({ id: job.id ?? '', name: job.name, payload: job.data, signal });
-      const line = finish(job, outcome, startedAt);
-      logger.info(triedBefore ? { ...line, tried_before: true } : line, 'mail accepted');
-    } catch (error) {
-      if (!(error instanceof DeliveryFailed)) throw error;
-      reportFailure(error, job, startedAt);
-      // Redis keeps the message and the stack of what is thrown here; a DeliveryFailed holds nothing secret.
-      throw error.permanent ? new UnrecoverableError(error.message) : error;
+  function reportDelivery(delivered: Delivered, job: Job, startedAt: number): void {
+    const line = finish(job, delivered.outcome, startedAt);
+    if (delivered.outcome === 'superseded') logger.info(line, 'nothing sent: the link is dead');
+    else if (delivered.outcome === 'paced') logger.debug({ ...line, wait: delivered.wait }, 'waits for its turn');
+    else if (delivered.outcome === 'already_accepted' || !delivered.triedBefore) logger.info(line, 'mail accepted');
+    else {
+      metrics.countPossibleDuplicate();
+      logger.info({ ...line, tried_before: true }, 'mail accepted');
     }
+  }
+
+  /** Delivers and says so. */
+  async function attempt(job: Job, startedAt: number, signal: AbortSignal): Promise<Delivered> {
+    try {
+      const delivered = await deliver({ id: job.id ?? '', name: job.name, payload: job.data, signal });
+      reportDelivery(delivered, job, startedAt);
+      return delivered;
+    } catch (error) {
+      if (error instanceof DeliveryFailed) reportFailure(error, job, startedAt);
+      throw error;
+    }
+  }
+
+  /** Has the job come back after so many milliseconds, with no attempt used up. */
+  async function comeBack(job: Job, token: string | undefined, milliseconds: number): Promise<never> {
+    await job.moveToDelayed(Date.now() + milliseconds, token);
+    throw new DelayedError();
+  }
+
+  /** The conversation goes on without the job. It is ended well before the job comes back, and then the ledger knows how. */
+  function setAside(job: Job, domain: string, going: Promise<unknown>, aborter: AbortController): void {
+    logger.warn(describe(job), 'a mail takes long, others go on');
+    slow.set(domain, (slow.get(domain) ?? 0) + 1);
+    const timer = setTimeout(() => aborter.abort(), SLOW_MAIL.endedWithin);
+    const done = () => {
+      clearTimeout(timer);
+      const left = (slow.get(domain) ?? 1) - 1;
+      if (left > 0) slow.set(domain, left);
+      else slow.delete(domain);
+    };
+    going.then(done, done);
+  }
+
+  /** What BullMQ is told of a try that failed. */
+  async function refuse(error: unknown, job: Job, token: string | undefined): Promise<never> {
+    if (!(error instanceof DeliveryFailed)) throw error;
+    if (error.serverAway) {
+      server.away(error.message);
+      // To the head of the queue: it is among the oldest.
+      await job.moveToWait(token);
+      throw new WaitingError();
+    }
+    // Redis keeps the message and the stack of what is thrown here; a DeliveryFailed holds nothing secret.
+    throw error.permanent ? new UnrecoverableError(error.message) : error;
+  }
+
+  return async (job: Job, token: string | undefined, signal: AbortSignal | undefined): Promise<void> => {
+    const domain = domainOf(textOf(job, 'to') ?? '');
+    if ((slow.get(domain) ?? 0) >= SLOW_DOMAIN.mails) return comeBack(job, token, SLOW_DOMAIN.retryAfter);
+
+    const aborter = new AbortController();
+    signal?.addEventListener('abort', () => aborter.abort(signal.reason), { once: true });
+    const long = Promise.withResolvers<'long'>();
+    const timer = setTimeout(() => long.resolve('long'), SLOW_MAIL.after);
+    const going = attempt(job, performance.now(), aborter.signal);
+    const delivered = await Promise.race([going, long.promise])
+      .catch((error: unknown) => refuse(error, job, token))
+      .finally(() => clearTimeout(timer));
+    if (delivered === 'long') {
+      setAside(job, domain, going, aborter);
+      return comeBack(job, token, SLOW_MAIL.comesBackAfter);
+    }
+    if (delivered.outcome === 'paced') return comeBack(job, token, delivered.wait);
   };
 }
 
 function outcomeOf(failure: DeliveryFailed, job: Job): JobOutcome {
   if (failure.permanent) return failure.phase === 'parse' ? 'invalid' : 'rejected';
+  if (failure.serverAway) return 'retried';
   return job.attemptsMade + 1 >= (job.opts.attempts ?? 1) ? 'given_up' : 'retried';
+}
+
+/** A field of a payload that nobody has checked yet. */
+function textOf({ data }: Job, field: string): string | undefined {
+  const payload: Record<string, unknown> = typeof data === 'object' && data !== null ? data : {};
+  const value = payload[field];
+  return typeof value === 'string' ? value.slice(0, 254) : undefined;
 }
 
 /** What a log line says of a job: ids, and the recipient without the local part. Nothing of the payload is checked yet. */
 function describe(job: Job) {
-  const payload: Record<string, unknown> = typeof job.data === 'object' && job.data !== null ? job.data : {};
-  const text = (value: unknown) => (typeof value === 'string' ? value.slice(0, 128) : undefined);
   return {
     mail_id: job.id,
     job: job.name,
     attempt: job.attemptsMade + 1,
-    to: text(payload.to)?.replace(/^[^@]*/, '***'),
-    request_id: text(payload.request_id),
-    traceparent: text(payload.traceparent),
+    to: textOf(job, 'to')?.replace(/^[^@]*/, '***'),
+    request_id: textOf(job, 'request_id')?.slice(0, 128),
+    traceparent: textOf(job, 'traceparent')?.slice(0, 128),
   };
 }

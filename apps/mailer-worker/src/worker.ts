@@ -1,21 +1,24 @@
 /** The worker put together: queue, delivery, health and metrics. Tests start it as production does. */
 import { setTimeout as wait } from 'node:timers/promises';
 import { MAIL_QUEUE, mailBackoff } from '@latchkey/shared/mail-jobs';
-import { connectRedis } from '@latchkey/shared/redis-connections';
+import { connectRedis, type RedisConnection } from '@latchkey/shared/redis-connections';
 import type { RedisKeys } from '@latchkey/shared/redis-keys';
 import { type Job, Queue, Worker } from 'bullmq';
-import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
-import { createActivationKeys } from './activation-key.ts';
+import { createBoard } from './board.ts';
 import { createDelivery } from './deliver.ts';
-import type { Env } from './env.ts';
+import { dkimOf, type Env, themeOf } from './env.ts';
 import { createHealth, evictionWarning } from './health.ts';
+import { createMailKeys } from './mail-keys.ts';
+import { createMailServerWatch } from './mail-server-watch.ts';
 import { createMails } from './mails.ts';
-import { createMetrics } from './metrics.ts';
+import { createMetrics, type QueueState } from './metrics.ts';
 import { createOpsServer } from './ops.ts';
 import { createOutageLog } from './outage-log.ts';
+import { type Pacing, pacing } from './pacing.ts';
 import { createSendLedger } from './send-ledger.ts';
 import { createMailTransport } from './smtp.ts';
+import { measureSurroundings } from './surroundings.ts';
 import { createJobTaker } from './take-job.ts';
 
 /**
@@ -44,24 +47,26 @@ export interface WorkerSetup {
   readonly logger: Logger;
   /** Milliseconds to wait after so many attempts. */
   readonly backoff?: (attemptsMade: number) => number;
+  readonly pace?: Pacing;
 }
 
 /** A worker that has not started: `start()` begins to take jobs, `app` serves health and metrics. */
-export function buildWorker({ env, keys, logger, backoff = mailBackoff }: WorkerSetup) {
+export function buildWorker(setup: WorkerSetup) {
+  const { env, keys, logger, backoff = mailBackoff, pace = pacing(env.MAIL_DOMAIN_RATE) } = setup;
   const outage = createOutageLog(logger);
   const redis = connectRedis(env.REDIS_URL, 'queueWorker', (error) => outage('redis', error));
   // Health and metrics must not wait for ever with the queue.
   const probe = connectRedis(env.REDIS_URL, 'store', (error) => outage('redis', error));
   probe.on('ready', () => void warnOfEviction(probe, logger));
-  const transport = createMailTransport(env.SMTP_URL, env.WORKER_CONCURRENCY);
-  const activationKeys = createActivationKeys(redis, keys, {
+  const transport = createMailTransport(env.SMTP_URL, dkimOf(env));
+  const mailKeys = createMailKeys(redis, keys, {
     activates: env.ACTIVATION_KEY_TTL,
     renews: env.ACTIVATION_RENEWAL_TTL,
   });
   const deliver = createDelivery({
-    ledger: createSendLedger(redis, keys),
-    activationKeys,
-    mails: createMails(env.PUBLIC_URL, env.ACTIVATION_KEY_TTL),
+    ledger: createSendLedger(redis, keys, pace),
+    mailKeys,
+    mails: createMails(env.PUBLIC_URL, env.ACTIVATION_KEY_TTL, themeOf(env)),
     transport,
     from: env.MAIL_FROM,
     publicUrl: env.PUBLIC_URL,
@@ -75,17 +80,16 @@ export function buildWorker({ env, keys, logger, backoff = mailBackoff }: Worker
     const tooLong = wait(DEPTH_WITHIN, undefined, { ref: false }).then(() =>
       Promise.reject(new Error('Redis is slow')),
     );
-    return Promise.race([queue.getJobCounts('waiting', 'active', 'delayed', 'failed'), tooLong]);
+    return Promise.race([queueState(queue), tooLong]);
   });
 
-  const takeJob = createJobTaker(deliver, metrics, logger);
   let underway = 0;
   const worker = new Worker(
     MAIL_QUEUE,
     // Three parameters: BullMQ passes the signal only to a function that declares it.
-    async (job: Job, _token: string | undefined, signal: AbortSignal | undefined) => {
+    async (job: Job, token: string | undefined, signal: AbortSignal | undefined) => {
       underway += 1;
-      await takeJob(job, signal).finally(() => {
+      await takeJob(job, token, signal).finally(() => {
         underway -= 1;
       });
     },
@@ -95,17 +99,37 @@ export function buildWorker({ env, keys, logger, backoff = mailBackoff }: Worker
       concurrency: env.WORKER_CONCURRENCY,
       lockDuration: LOCK,
       stalledInterval: STALL_CHECK,
+      // After a lost connection; BullMQ's 15 s are more than the 10 s within which a worker goes on.
+      runRetryDelay: 1_000,
       // A worker that dies says nothing about the mail: never give it up for that.
       maxStalledCount: Number.MAX_SAFE_INTEGER,
       // Not passed as it is: BullMQ calls it with more arguments, which would land in `mailBackoff`'s own optional one.
       settings: { backoffStrategy: (attemptsMade) => backoff(attemptsMade) },
     },
   );
+  const server = createMailServerWatch({
+    verify: transport.verify,
+    // Not waiting for the jobs under way: it is one of them that asks.
+    pause: () => void worker.pause(true),
+    resume: () => void worker.resume(),
+    logger,
+  });
+  const takeJob = createJobTaker({ deliver, server, metrics, logger });
   worker.on('error', (error) => outage('queue', error));
   worker.on('stalled', (id) => logger.warn({ mail_id: id }, 'taking up the mail of a worker that went away'));
 
-  const health = createHealth(probe, () => transport.verify(), logger);
-  const app = createOpsServer(logger, health, metrics.registry);
+  const health = createHealth(probe, transport.verify, logger);
+  measureSurroundings(metrics.registry, health, () => probe.scard(keys.mailAccepted));
+  const board =
+    env.BOARD_API_URL === undefined
+      ? undefined
+      : createBoard({
+          apiUrl: env.BOARD_API_URL,
+          redis: probe,
+          prefix: keys.mailQueuePrefix,
+          onError: (error) => outage('queue', error),
+        });
+  const app = createOpsServer(logger, health, metrics.registry, board);
 
   return {
     /** Fastify with `/livez`, `/readyz` and `/metrics`. */
@@ -123,6 +147,7 @@ export function buildWorker({ env, keys, logger, backoff = mailBackoff }: Worker
      * or, without Redis, is taken up by another worker once its lock has run out. Always resolves.
      */
     async close(): Promise<void> {
+      server.close();
       const drained = Promise.all([worker.close(), queue.close()]).catch((error: unknown) => outage('queue', error));
       // Without Redis nothing can be handed back, and with no mail in flight there is nothing to wait for.
       if (!(await within(LET_GO, drained)) && underway > 0 && !(await within(DRAIN - LET_GO, drained))) {
@@ -138,6 +163,14 @@ export function buildWorker({ env, keys, logger, backoff = mailBackoff }: Worker
   };
 }
 
+async function queueState(queue: Queue): Promise<QueueState> {
+  const [depth, [oldest]] = await Promise.all([
+    queue.getJobCounts('waiting', 'active', 'delayed', 'failed'),
+    queue.getJobs('waiting', 0, 0, true),
+  ]);
+  return { depth, oldest: oldest === undefined ? 0 : Math.max(0, Date.now() - oldest.timestamp) };
+}
+
 /** Whether `task` ended within so many milliseconds. */
 async function within(milliseconds: number, task: Promise<unknown>): Promise<boolean> {
   return Promise.race([
@@ -150,7 +183,7 @@ async function within(milliseconds: number, task: Promise<unknown>): Promise<boo
 }
 
 /** Says so loudly, at each connection, when this Redis may throw mails away; a Redis that does not answer is said elsewhere. */
-async function warnOfEviction(redis: Redis, logger: Logger): Promise<void> {
+async function warnOfEviction(redis: RedisConnection, logger: Logger): Promise<void> {
   const warning = evictionWarning(await redis.info('memory').catch(() => ''));
   if (warning !== undefined) logger.warn(warning);
 }

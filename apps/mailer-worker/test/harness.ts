@@ -1,6 +1,8 @@
 /** A real worker on the run's Redis and a mail catcher of its own, in a namespace of its own. */
+
 import { randomUUID } from 'node:crypto';
 import { type MailCatcherOptions, startMailCatcher } from '@latchkey/dev-stack/mail-catcher';
+import { forget, keysOf } from '@latchkey/dev-stack/test-redis';
 import type {} from '@latchkey/dev-stack/test-stack';
 import { createLogger } from '@latchkey/shared/logger';
 import { MAIL_JOB_OPTIONS, MAIL_QUEUE } from '@latchkey/shared/mail-jobs';
@@ -9,7 +11,7 @@ import { redisKeys } from '@latchkey/shared/redis-keys';
 import { Queue } from 'bullmq';
 import { inject, vi } from 'vitest';
 import { readEnv } from '../src/env.ts';
-import { buildWorker } from '../src/worker.ts';
+import { buildWorker, type WorkerSetup } from '../src/worker.ts';
 
 export const PUBLIC_URL = 'https://auth.latchkey.test';
 
@@ -59,9 +61,9 @@ export async function createHarness(options: HarnessOptions = {}) {
     logLines,
 
     /** Starts one as `main.ts` does, but, unless told otherwise, with no wait worth mentioning before a retry. */
-    async start(backoff: { backoff?: () => number } = { backoff: () => 20 }) {
+    async start(setup: Pick<WorkerSetup, 'backoff' | 'pace'> = { backoff: () => 20 }) {
       const logger = createLogger('mailer-worker', 'debug', { write: (line: string) => void logLines.push(line) });
-      const worker = buildWorker({ env: readEnv(variables), keys, logger, ...backoff });
+      const worker = buildWorker({ env: readEnv(variables), keys, logger, ...setup });
       workers.push(worker);
       await worker.start();
       return worker;
@@ -103,8 +105,8 @@ export async function createHarness(options: HarnessOptions = {}) {
 
     async close() {
       await Promise.all(workers.map((worker) => worker.close()));
-      const left = await redis.keys(`${namespace}:*`);
-      if (left.length > 0) await redis.del(left);
+      const left = await keysOf(redis, `${namespace}:*`);
+      if (left.length > 0) await forget(redis, left);
       await queue.close();
       redis.disconnect();
       await catcher.stop();
@@ -116,19 +118,19 @@ export type Harness = Awaited<ReturnType<typeof createHarness>>;
 
 function payloadFor(name: string, to: string) {
   const envelope = { v: 1, to, locale: 'en', request_id: 'request-1', user_id: randomUUID() };
-  return name === 'activation' ? { ...envelope, attempt: 3 } : envelope;
+  return name === 'activation' || name === 'password_reset' ? { ...envelope, attempt: 3 } : envelope;
 }
 
-/** The key in the link of an activation mail. */
+/** The key in the link of a mail. */
 export function keyIn(text: string): string {
-  const [, key = ''] = /\/activate\/([A-Za-z0-9]+)/.exec(text) ?? [];
+  const [, key = ''] = /\/(?:activate|reset-password|change-email)\/([A-Za-z0-9]+)/.exec(text) ?? [];
   return key;
 }
 
 /** Every key and every value below a namespace, as one text. */
 export async function dump({ redis, namespace }: Pick<Harness, 'redis' | 'namespace'>): Promise<string> {
   const parts: string[] = [];
-  for (const key of await redis.keys(`${namespace}:*`)) {
+  for (const key of await keysOf(redis, `${namespace}:*`)) {
     const value = {
       string: () => redis.get(key),
       hash: () => redis.hgetall(key),

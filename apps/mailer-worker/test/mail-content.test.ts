@@ -1,3 +1,4 @@
+import { keysOf } from '@latchkey/dev-stack/test-redis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createMails } from '../src/mails.ts';
 import { createHarness, type Harness, keyIn, PUBLIC_URL } from './harness.ts';
@@ -9,7 +10,7 @@ beforeAll(async () => {
 });
 afterAll(() => harness.close());
 
-const keysMinted = async () => (await harness.redis.keys(`${harness.namespace}:activation-key:*`)).length;
+const keysMinted = async () => (await keysOf(harness.redis, `${harness.namespace}:activation-key:*`)).length;
 
 async function arrive(name: string, change: Record<string, unknown> = {}) {
   const { id, to } = await harness.add(name, change);
@@ -86,6 +87,85 @@ describe('a mail', () => {
     const { mail } = await arrive('account_exists', { locale });
     expect(await keysMinted()).toBe(before);
     expect(mail.subject).toBe(subject);
+    for (const part of [mail.html, mail.text]) {
+      expect(part).toContain(words);
+      expect(part).not.toMatch(/https?:\/\/|<a\b/);
+    }
+  });
+
+  it.each([
+    [
+      'password_reset',
+      'en',
+      'Choose a new password for auth.latchkey.test',
+      'reset-password',
+      'good for 15 minutes',
+      'ignore this mail',
+    ],
+    [
+      'password_reset',
+      'de',
+      'Wählen Sie ein neues Passwort für auth.latchkey.test',
+      'reset-password',
+      'gilt 15 Minuten',
+      'ignorieren Sie',
+    ],
+    [
+      'email_change',
+      'en',
+      'Confirm your new address for auth.latchkey.test',
+      'change-email',
+      'good for 15 minutes',
+      'ignore this mail',
+    ],
+    [
+      'email_change',
+      'de',
+      'Bestätigen Sie Ihre neue Adresse für auth.latchkey.test',
+      'change-email',
+      'gilt 15 Minuten',
+      'ignorieren Sie',
+    ],
+  ])('of %s, in %s, has one page to open, in both parts', async (name, locale, subject, path, life, notYou) => {
+    const { mail } = await arrive(name, { locale, attempt: 1 });
+    expect(mail.subject).toBe(subject);
+    expect(mail.html).toContain(`<html lang="${locale}"`);
+    for (const part of [mail.html, mail.text]) {
+      expect(part).toContain(life);
+      expect(part).toContain(notYou);
+    }
+    const link = `${PUBLIC_URL}/${path}/${keyIn(mail.text)}`;
+    expect(mail.text.split('\n')).toContain(link);
+    // The button, the link and its text.
+    expect(mail.html.split(link)).toHaveLength(4);
+  });
+
+  it.each([
+    [
+      'password_changed',
+      'en',
+      'Your password for auth.latchkey.test was changed',
+      'ask auth.latchkey.test for a new password',
+    ],
+    ['password_changed', 'de', 'Ihr Passwort für auth.latchkey.test wurde geändert', 'sofort ein neues Passwort'],
+    ['email_change', 'en', 'Another address for your account at auth.latchkey.test', 'change your password at once'],
+    [
+      'email_change',
+      'de',
+      'Eine andere Adresse für Ihr Konto bei auth.latchkey.test',
+      'ändern Sie sofort Ihr Passwort',
+    ],
+    ['email_changed', 'en', 'The address of your account at auth.latchkey.test was changed', 'get in touch with'],
+    [
+      'email_changed',
+      'de',
+      'Die Adresse Ihres Kontos bei auth.latchkey.test wurde geändert',
+      'Wenden Sie sich sofort an',
+    ],
+  ])('that only tells (%s, in %s) says what to do and has nothing to click', async (name, locale, subject, words) => {
+    const { mail } = await arrive(name, { locale });
+    expect(mail.subject).toBe(subject);
+    expect(mail.html).toContain(`<html lang="${locale}"`);
     for (const part of [mail.html, mail.text]) {
       expect(part).toContain(words);
       expect(part).not.toMatch(/https?:\/\/|<a\b/);

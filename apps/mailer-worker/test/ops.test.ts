@@ -85,7 +85,7 @@ describe('/readyz', () => {
       if (phase === 'connect') connections += 1;
       return 0;
     };
-    const ours = createMailTransport(harness.catcher.smtpUrl, 1);
+    const ours = createMailTransport(harness.catcher.smtpUrl);
     for (let i = 0; i < 4; i++) {
       await ask(worker.app, '/readyz');
       // By the time this one is done, so is any that the health check has opened.

@@ -1,7 +1,9 @@
 /** The worker as a process, from its sources and from its bundle. */
+
 import { fileURLToPath } from 'node:url';
 import { type SupervisedProcess, startProcess } from '@latchkey/dev-stack/processes';
 import { type RunningRedis, startRedis } from '@latchkey/dev-stack/redis';
+import { tellAll } from '@latchkey/dev-stack/test-redis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createHarness, type Harness } from './harness.ts';
 
@@ -66,7 +68,8 @@ describe('a worker killed with kill -9 before the mail server has the mail', () 
     const { child, ended } = spawnWorker();
     const { id, to } = await harness.add('activation');
     await atRcpt;
-    expect(await harness.redis.get(harness.keys.mailLedger(id))).toBe('sending');
+    // Not a byte of the data was sent: the retry owes nothing to what was before.
+    expect(await harness.redis.get(harness.keys.mailLedger(id))).toBeNull();
     child.signal('SIGKILL');
     expect(await ended).toMatchObject({ signal: 'SIGKILL' });
     expect(harness.catcher.mails(to)).toHaveLength(0);
@@ -208,7 +211,7 @@ describe('Redis, restarted', () => {
     try {
       let full: Promise<unknown> | undefined;
       other.hooks.reject = (phase) => {
-        if (phase === 'data') full = other.redis.config('SET', 'maxmemory', '1');
+        if (phase === 'data') full = tellAll(other.redis, (server) => server.config('SET', 'maxmemory', '1'));
         return undefined;
       };
       other.hooks.delay = (phase) => (phase === 'data' ? 100 : 0);
@@ -219,7 +222,7 @@ describe('Redis, restarted', () => {
       // Refused at least once more before there is room again.
       const before = await refusals(other);
       await vi.waitFor(async () => expect(await refusals(other)).toBeGreaterThan(before + 1), 5_000);
-      await other.redis.config('SET', 'maxmemory', '0');
+      await tellAll(other.redis, (server) => server.config('SET', 'maxmemory', '0'));
       await other.settled(id);
       expect(other.catcher.mails(to)).toHaveLength(1);
     } finally {

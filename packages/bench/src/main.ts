@@ -3,20 +3,33 @@ import { stopAllProcesses } from '@latchkey/dev-stack/processes';
 import { createProgress, elapsed, type Progress } from '@latchkey/dev-stack/progress';
 import { StackFailure } from '@latchkey/dev-stack/stack-failure';
 import { stopRequestOfProcess } from '@latchkey/dev-stack/stop-request';
+import { benchInProcess, benchWindow } from './benchmarks/in-process.ts';
+import { benchInstances } from './benchmarks/instances.ts';
 import { benchMail } from './benchmarks/mail.ts';
+import { benchMemory } from './benchmarks/memory.ts';
 import { benchLogin, benchRegistration } from './benchmarks/passwords.ts';
 import { benchRefresh } from './benchmarks/refresh.ts';
-import { benchVerify } from './benchmarks/verify.ts';
+import { benchRevocation } from './benchmarks/revocation.ts';
+import { benchStorm } from './benchmarks/storm.ts';
+import { benchIntrospection, benchOpaque, benchVerify } from './benchmarks/verify.ts';
 import { type Benchmark, type Options, readOptions, USAGE } from './options.ts';
 import { asJson, asTable, machine, type Row } from './report.ts';
 import { type Stand, startStand } from './stand.ts';
 
 const benchmarks: Readonly<Record<Benchmark, (stand: Stand) => Promise<Row[]>>> = {
   verify: benchVerify,
+  opaque: benchOpaque,
+  introspection: benchIntrospection,
+  instances: benchInstances,
+  'in-process': benchInProcess,
+  window: benchWindow,
+  revocation: benchRevocation,
   refresh: benchRefresh,
   registration: benchRegistration,
   login: benchLogin,
+  storm: benchStorm,
   mail: benchMail,
+  memory: benchMemory,
 };
 
 /** As shells say it: 128 and the number of SIGINT. */
@@ -52,10 +65,10 @@ async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-async function measure({ only, seconds }: Options, progress: Progress): Promise<Row[]> {
+async function measure({ only, ...sizes }: Options, progress: Progress): Promise<Row[]> {
   const death = Promise.withResolvers<never>();
   const all = async (): Promise<Row[]> => {
-    const stand = await startStand(seconds, progress, (message) => death.reject(new StackFailure(message)));
+    const stand = await startStand(sizes, progress, (message) => death.reject(new StackFailure(message)));
     const rows: Row[] = [];
     for (const name of only) {
       rows.push(...(await progress.step(name, benchmarks[name](stand))));

@@ -3,7 +3,21 @@ import { parseArgs } from 'node:util';
 import { StackFailure } from '@latchkey/dev-stack/stack-failure';
 
 /** What can be measured, in the order in which it is. */
-const BENCHMARKS = ['verify', 'refresh', 'registration', 'login', 'mail'] as const;
+const BENCHMARKS = [
+  'verify',
+  'opaque',
+  'introspection',
+  'instances',
+  'in-process',
+  'window',
+  'revocation',
+  'refresh',
+  'registration',
+  'login',
+  'storm',
+  'mail',
+  'memory',
+] as const;
 export type Benchmark = (typeof BENCHMARKS)[number];
 
 export type Options = {
@@ -12,14 +26,30 @@ export type Options = {
   readonly only: readonly Benchmark[];
   /** Length of one measurement; there are several of each. */
   readonly seconds: number;
+  /** Sessions whose memory is measured. */
+  readonly sessions: number;
+  /** Revocations that are timed until every verifier knows them. */
+  readonly revocations: number;
+  /** Lines of the log a new verifier has to read. */
+  readonly window: number;
 };
 
-/** The shortest with which two runs on a quiet machine agree within a few percent; all of it then takes a minute and a half. */
+/** The shortest with which two runs on a quiet machine agree within a few percent. */
 const DEFAULT_SECONDS = 1.5;
 
-export const USAGE = `npm run bench                           measures everything, within two minutes on two cores
+/** Whole numbers: what the promises speak of, and what they may be set to. */
+const SIZES = {
+  sessions: { usual: 1_000_000, least: 1000, most: 10_000_000 },
+  revocations: { usual: 1000, least: 10, most: 100_000 },
+  window: { usual: 1_000_000, least: 1000, most: 10_000_000 },
+} as const;
+
+export const USAGE = `npm run bench                           measures everything, within five minutes on two cores
 npm run bench -- --only verify,login    only these: ${BENCHMARKS.join(', ')}
 npm run bench -- --seconds 5            seconds of one measurement (default ${DEFAULT_SECONDS}); there are several of each
+npm run bench -- --sessions 10000       sessions whose memory is measured (default ${SIZES.sessions.usual})
+npm run bench -- --revocations 100      revocations timed until all verifiers know them (default ${SIZES.revocations.usual})
+npm run bench -- --window 10000         lines of the log a new verifier reads (default ${SIZES.window.usual})
 npm run --silent bench -- --json        the result as one JSON document on standard output
 `;
 
@@ -37,7 +67,24 @@ export function readOptions(args: readonly string[]): Options {
       `--only knows ${BENCHMARKS.join(', ')}; not ${unknown.map((name) => `"${name}"`).join(', ')}`,
     );
   }
-  return { json: values.json, help: values.help, only: BENCHMARKS.filter((name) => asked.includes(name)), seconds };
+  return {
+    json: values.json,
+    help: values.help,
+    only: BENCHMARKS.filter((name) => asked.includes(name)),
+    seconds,
+    sessions: size('sessions', values.sessions),
+    revocations: size('revocations', values.revocations),
+    window: size('window', values.window),
+  };
+}
+
+function size(name: keyof typeof SIZES, given: string | undefined): number {
+  const { usual, least, most } = SIZES[name];
+  const value = Number(given ?? usual);
+  if (!(Number.isInteger(value) && value >= least && value <= most)) {
+    throw new StackFailure(`--${name} must be a whole number from ${least} to ${most}`);
+  }
+  return value;
 }
 
 function parsed(args: readonly string[]) {
@@ -49,6 +96,9 @@ function parsed(args: readonly string[]) {
         help: { type: 'boolean', default: false },
         only: { type: 'string' },
         seconds: { type: 'string' },
+        sessions: { type: 'string' },
+        revocations: { type: 'string' },
+        window: { type: 'string' },
       },
     });
   } catch (error) {

@@ -5,7 +5,8 @@ import type { Comparison, Sample } from './rounds.ts';
 /** Something measured: against a baseline, or how long it takes by itself. */
 export type Row = { readonly name: string; readonly what: string } & (
   | ({ readonly against: string } & Comparison)
-  | { readonly latency: { readonly p50: number; readonly p99: number; readonly samples: number } }
+  | { readonly latency: { readonly p50: number; readonly p99: number; readonly max: number; readonly samples: number } }
+  | { readonly memory: { readonly of: string; readonly bytesEach: number; readonly count: number } }
 );
 
 /** What the figures belong to. */
@@ -37,8 +38,11 @@ export function asJson(on: Machine, seconds: number, rows: readonly Row[]): stri
 function jsonRow(row: Row): object {
   const { name, what } = row;
   if ('latency' in row) {
-    const { p50, p99, samples } = row.latency;
-    return { name, what, p50_ms: rounded(p50), p99_ms: rounded(p99), samples };
+    const { p50, p99, max, samples } = row.latency;
+    return { name, what, p50_ms: rounded(p50), p99_ms: rounded(p99), max_ms: rounded(max), samples };
+  }
+  if ('memory' in row) {
+    return { name, what, bytes_each: Math.round(row.memory.bytesEach), count: row.memory.count };
   }
   return {
     name,
@@ -95,8 +99,13 @@ function isText(column: number): boolean {
 
 function tableRow(row: Row): string[] {
   if ('latency' in row) {
-    const { p50, p99, samples } = row.latency;
-    return [row.what, '', '', '', p99.toFixed(1), `p50 ${p50.toFixed(1)} ms, ${samples} times`, '', ''];
+    const { p50, p99, max, samples } = row.latency;
+    const others = `p50 ${p50.toFixed(1)}, most ${max.toFixed(1)} ms, ${samples} times`;
+    return [row.what, '', '', '', p99.toFixed(1), others, '', ''];
+  }
+  if ('memory' in row) {
+    const { of, bytesEach, count } = row.memory;
+    return [row.what, '', '', '', '', `${bytesEach.toFixed(0)} bytes of ${of} each, ${count} of them`, '', ''];
   }
   const { measured, baseline, ratios } = row;
   const mark = (baseline.generatorBusy ?? 0) > GENERATOR_LIMIT ? '*' : '';

@@ -23,11 +23,13 @@ export type Comparison = {
  * Runs both once unmeasured, then `rounds` times in turns, the first of a round being the second of the next.
  *
  * @param rounds At least 1.
+ * @param by What the ratio is of.
  */
 export async function compare(
   rounds: number,
   baseline: () => Promise<Sample>,
   measured: () => Promise<Sample>,
+  by: (sample: Sample) => number = ({ perSecond }) => perSecond,
 ): Promise<Comparison> {
   await baseline();
   await measured();
@@ -41,7 +43,7 @@ export async function compare(
       pairs.push({ measured: first, baseline: await baseline() });
     }
   }
-  const ratios = pairs.map((pair) => pair.measured.perSecond / pair.baseline.perSecond);
+  const ratios = pairs.map((pair) => by(pair.measured) / by(pair.baseline));
   return {
     ratio: median(ratios),
     ratios,
@@ -66,6 +68,16 @@ function middle(samples: readonly Sample[]): Sample {
 /** The middle value; of an even number the mean of the two in the middle. NaN of none. */
 export function median(values: readonly number[]): number {
   return (percentile(values, 50 - 1e-9) + percentile(values, 50 + 1e-9)) / 2;
+}
+
+/** How long it took, of all the times. */
+export function spread(values: readonly number[]): { p50: number; p99: number; max: number; samples: number } {
+  return {
+    p50: percentile(values, 50),
+    p99: percentile(values, 99),
+    max: percentile(values, 100),
+    samples: values.length,
+  };
 }
 
 /** Nearest rank: the smallest value that `percent` of the values do not exceed. NaN of none. */

@@ -12,19 +12,32 @@ import type { Progress } from '@latchkey/dev-stack/progress';
 import { startRedis } from '@latchkey/dev-stack/redis';
 import { repositoryRoot } from '@latchkey/dev-stack/repository';
 import pg from 'pg';
+import type { Options } from './options.ts';
+import { ISSUER } from './programs/control.ts';
 
 /** SMTP connections of the worker and of the bare pool it is compared with: the default of WORKER_CONCURRENCY. */
 const SMTP_CONNECTIONS = 10;
 
 export type Program = RunningApp & { readonly url: string };
 
+/** How much of what is measured. */
+type Sizes = Pick<Options, 'sessions' | 'revocations' | 'window'>;
+
 export type Stand = {
   readonly api: Program;
   readonly database: pg.Client;
+  readonly redisUrl: string;
   /** Length of one measurement. */
   readonly seconds: number;
+  readonly sizes: Sizes;
   readonly progress: Progress;
   hello(): Promise<Program>;
+  /** One more instance of auth-api on the same stores. */
+  anotherApi(): Promise<Program>;
+  /** Verifies in its own process, with the revocations of this Redis. */
+  inProcess(redisUrl: string): Promise<Program>;
+  /** Verifies as another service does; hears of revocations from Redis, or as a client by the feed. */
+  outsideVerifier(source: string, client?: Client): Promise<Program>;
   argon2Pool(): Promise<Program>;
   /** The mail sink, once. */
   sink(): Promise<Program>;
@@ -36,7 +49,10 @@ export type Stand = {
   stop(): Promise<void>;
 };
 
-type Settings = { readonly args?: readonly number[]; readonly env?: Environment };
+/** A machine caller. */
+export type Client = { readonly id: string; readonly secret: string };
+
+type Settings = { readonly args?: readonly (number | string)[]; readonly env?: Environment };
 
 /**
  * Starts PostgreSQL, Redis (both flushing to disk as in production) and auth-api. What is not stopped ends with this process.
@@ -45,7 +61,7 @@ type Settings = { readonly args?: readonly number[]; readonly env?: Environment 
  * @throws StackFailure with what could not be started.
  */
 export async function startStand(
-  seconds: number,
+  { seconds, ...sizes }: Sizes & Pick<Options, 'seconds'>,
   progress: Progress,
   onDeath: (message: string) => void,
 ): Promise<Stand> {
@@ -81,13 +97,13 @@ export async function startStand(
     apps.push(program);
     return program;
   };
-  const ours = (name: string, script: URL, ...args: number[]): Promise<Program> =>
+  const ours = (name: string, script: URL, ...args: (number | string)[]): Promise<Program> =>
     run(name, fileURLToPath(script), (port) => ({ args: [port, ...args] }));
   const ourApp = (name: string, env: Environment): Promise<Program> =>
     run(name, `${repositoryRoot}/apps/${name}/src/main.ts`, (port) => ({
       env: {
         REDIS_URL: redis.url,
-        PUBLIC_URL: 'https://auth.example.test',
+        PUBLIC_URL: ISSUER,
         HOST: '127.0.0.1',
         PORT: String(port),
         LOG_LEVEL: 'warn',
@@ -105,20 +121,27 @@ export async function startStand(
       WORKER_CONCURRENCY: String(SMTP_CONNECTIONS),
     });
   });
-  const api = await progress.step(
-    'auth-api',
-    ourApp('auth-api', {
-      DATABASE_URL: postgres.url,
-      MASTER_KEY: randomBytes(32).toString('base64'),
-      RATE_LIMITS: 'off',
-    }),
-  );
+  const masterKey = randomBytes(32).toString('base64');
+  const startApi = () => ourApp('auth-api', { DATABASE_URL: postgres.url, MASTER_KEY: masterKey, RATE_LIMITS: 'off' });
+  const api = await progress.step('auth-api', startApi());
   return {
     api,
     database,
+    redisUrl: redis.url,
     seconds,
+    sizes,
     progress,
     hello: () => ours('hello', new URL('./programs/hello.ts', import.meta.url)),
+    anotherApi: startApi,
+    inProcess: (url) => ours('in-process', new URL('./programs/in-process.ts', import.meta.url), url),
+    outsideVerifier: (source, client) =>
+      ours(
+        'outside verifier',
+        new URL('./programs/outside-verifier.ts', import.meta.url),
+        api.url,
+        source,
+        ...(client ? [client.id, client.secret] : []),
+      ),
     argon2Pool: () => ours('argon2 pool', new URL('./programs/argon2-pool.ts', import.meta.url)),
     sink,
     worker,

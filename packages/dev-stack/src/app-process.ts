@@ -22,6 +22,9 @@ export type AppProgram = {
 export type RunningApp = {
   /** SIGTERM, so that it drains; killed after the patience. */
   stop(patienceMs?: number): Promise<void>;
+  /** It keeps its connections and does nothing (SIGSTOP) until `thaw`. */
+  freeze(): void;
+  thaw(): void;
 };
 
 /** Its first connections and a check of its key store included. */
@@ -77,6 +80,8 @@ export async function startApp(app: AppProgram): Promise<RunningApp> {
       phase = 'stopping';
       await child.stop(patienceMs);
     },
+    freeze: () => child.signal('SIGSTOP'),
+    thaw: () => child.signal('SIGCONT'),
   };
 }
 

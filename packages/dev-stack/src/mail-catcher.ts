@@ -24,6 +24,8 @@ export type MailCatcherOptions = {
   readonly dir?: string | undefined;
   /** Makes a phase fail. `session.envelope` has the addresses; a rejected `data` phase leaves no mail. */
   readonly reject?: (phase: SmtpPhase, session: SMTPServerSession) => SmtpRejection | undefined;
+  /** Offers STARTTLS, with a certificate nobody trusts. */
+  readonly startTls?: boolean;
   /** Milliseconds to wait before answering a phase. */
   readonly delay?: (phase: SmtpPhase, session: SMTPServerSession) => number;
 };
@@ -105,8 +107,8 @@ function smtpServer(store: MailStore, options: MailCatcherOptions): SMTPServer {
     outcome.then(() => callback(), callback);
   };
   return new SMTPServer({
-    // Its certificate would be self-signed, and clients that see STARTTLS insist on a valid one. Any login will do.
-    disabledCommands: ['STARTTLS'],
+    // Its certificate is self-signed, and clients that see STARTTLS insist on a valid one. Any login will do.
+    disabledCommands: options.startTls === true ? [] : ['STARTTLS'],
     authOptional: true,
     allowInsecureAuth: true,
     disableReverseLookup: true,

@@ -12,6 +12,8 @@ export type RedisOptions = {
   readonly dir?: string;
   /** Default: a free one. */
   readonly port?: number | undefined;
+  /** A configuration file, read before the options; `sentinel` writes to it. */
+  readonly config?: string;
   /** More of redis-server's options, after ours. */
   readonly args?: readonly string[];
   /** Folders to look for redis-server in, as in PATH. */
@@ -76,6 +78,7 @@ export async function startRedis(options: RedisOptions = {}): Promise<RunningRed
 
 function serverArguments(dir: string, port: number, options: RedisOptions): string[] {
   return [
+    ...(options.config === undefined ? [] : [options.config]),
     ...['--port', String(port), '--bind', '127.0.0.1', '--protected-mode', 'yes', '--dir', dir],
     ...['--save', '', '--appendonly', options.dir === undefined ? 'no' : 'yes', '--maxmemory-policy', 'noeviction'],
     ...(options.args ?? []),

@@ -96,6 +96,7 @@ async function boot(
       REDIS_URL,
       SMTP_URL,
       MAIL_FROM: settings.passedOn.MAIL_FROM || DEFAULT_MAIL_FROM,
+      BOARD_API_URL: settings.passedOn.BOARD_API_URL || localUrl(settings, settings.apiPort),
     }),
   );
   const api = Promise.all([database, redis, prepared]).then(([DATABASE_URL, REDIS_URL]) =>
@@ -112,6 +113,7 @@ async function boot(
     welcome({
       api: `http://localhost:${settings.apiPort}`,
       inbox: parts.catcher?.webUrl,
+      board: `http://localhost:${settings.workerPort}/board`,
       clientId: settings.devClientId,
       clientSecret,
       logs: folder.logs,
@@ -195,18 +197,23 @@ async function runApp(
   port: number,
   env: Environment,
 ): Promise<void> {
-  const wildcard = settings.host === undefined || settings.host === '0.0.0.0' || settings.host === '::';
   const started = startApp({
     name,
     command,
     args,
     env: { ...settings.passedOn, PUBLIC_URL: settings.publicUrl, ...env, PORT: String(port) },
-    readyUrl: `http://${wildcard ? '127.0.0.1' : settings.host}:${port}/readyz`,
+    readyUrl: `${localUrl(settings, port)}/readyz`,
     logFile: join(folder.logs, `${name}.log`),
     show: (line) => progress.line(line),
     onDeath,
   });
   parts.apps.push(await progress.step(name, started, () => `on port ${port}`));
+}
+
+/** Where a part of the set reaches an app of it. */
+function localUrl({ host }: StackSettings, port: number): string {
+  const wildcard = host === undefined || host === '0.0.0.0' || host === '::';
+  return `http://${wildcard ? '127.0.0.1' : host}:${port}`;
 }
 
 function savePorts(folder: StateFolder, { postgres, redis, catcher }: Parts): void {

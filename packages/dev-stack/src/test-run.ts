@@ -13,6 +13,39 @@ import { countResults, summaryLine, type TestResults } from './test-results.ts';
 type Step = { readonly name: string; readonly command: readonly [program: string, ...args: string[]] };
 
 const NOTHING: TestResults = { passed: 0, failed: 1, skipped: [] };
+/** What some suites need; without it their tests are skipped by name. */
+const OPTIONAL_PROGRAMS = [
+  {
+    names: ['chromium', 'chromium-browser', 'google-chrome'],
+    aptPackage: 'chromium',
+    missing: 'Chromium is missing and cannot be installed from here: the tests that need a browser are skipped.',
+  },
+  {
+    names: ['faketime'],
+    aptPackage: 'faketime',
+    missing: 'faketime is missing and cannot be installed from here: the tests with clocks that differ are skipped.',
+  },
+  ...['nginx', 'caddy', 'haproxy'].map((gateway) => ({
+    names: [gateway],
+    aptPackage: gateway,
+    missing: `${gateway} is missing and cannot be installed from here: the tests behind it are skipped.`,
+  })),
+  {
+    names: ['pgbouncer'],
+    aptPackage: 'pgbouncer',
+    missing: 'PgBouncer is missing and cannot be installed from here: the tests through it are skipped.',
+  },
+  {
+    names: ['postfix'],
+    aptPackage: 'postfix',
+    missing: 'Postfix is missing and cannot be installed from here: the test through it is skipped.',
+  },
+  {
+    names: ['openssl'],
+    aptPackage: 'openssl',
+    missing: 'openssl is missing and cannot be installed from here: the tests of TLS to Redis are skipped.',
+  },
+];
 const bin = (name: string): string => join(repositoryRoot, 'node_modules', '.bin', name);
 const say = (line: string): void => {
   process.stdout.write(`${line}\n`);
@@ -51,8 +84,10 @@ async function testRun(args: readonly string[]): Promise<TestResults> {
     }
     throw error;
   }
-  if ((await ensureProgram(['chromium', 'chromium-browser', 'google-chrome'], 'chromium', say)) === undefined) {
-    say('Chromium is missing and cannot be installed from here: the tests that need a browser are skipped.');
+  for (const { names, aptPackage, missing } of OPTIONAL_PROGRAMS) {
+    if ((await ensureProgram(names, aptPackage, say)) === undefined) {
+      say(missing);
+    }
   }
   const allPassed = await succeeds({
     name: 'tests',

@@ -4,10 +4,11 @@
  */
 import type { TestProject } from 'vitest/node';
 import { applyMigrations } from './migrations.ts';
+import { startPgBouncer } from './pgbouncer.ts';
 import { startPostgres } from './postgres.ts';
 import { stopAllProcesses } from './processes.ts';
-import { startRedis } from './redis.ts';
 import { TEMPLATE_DATABASE } from './test-database.ts';
+import { startTestRedis } from './test-redis.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -23,10 +24,12 @@ export default async function setup(project: TestProject): Promise<() => Promise
   try {
     const [postgres, redis] = await Promise.all([
       startPostgres({ database: TEMPLATE_DATABASE, durable: false }),
-      startRedis(),
+      startTestRedis(),
     ]);
     await applyMigrations(postgres.url);
-    project.provide('databaseUrl', postgres.adminUrl);
+    // `LATCHKEY_TEST_DATABASE=pgbouncer`: every suite reaches PostgreSQL through a pooler in transaction mode.
+    const pooler = process.env.LATCHKEY_TEST_DATABASE === 'pgbouncer' && (await startPgBouncer(postgres.adminUrl));
+    project.provide('databaseUrl', pooler ? pooler.through(postgres.adminUrl) : postgres.adminUrl);
     project.provide('redisUrl', redis.url);
   } catch (error) {
     // Without a teardown vitest would wait for whatever did start.

@@ -4,18 +4,21 @@ export type Addresses = {
   readonly api: string;
   /** undefined: mails go to a server of the person's own. */
   readonly inbox: string | undefined;
+  /** The board of the mail queue. */
+  readonly board: string;
   readonly clientId: string;
   readonly clientSecret: string;
   readonly logs: string;
 };
 
 /** What `npm start` prints once everything runs. The curl lines work as they are, in this order. */
-export function welcome({ api, inbox, clientId, clientSecret, logs }: Addresses): string {
+export function welcome({ api, inbox, board, clientId, clientSecret, logs }: Addresses): string {
   const post = `curl -s -H 'content-type: application/json'`;
   return `
   API         ${api}
   API docs    ${api}/docs
   Inbox       ${inbox ?? 'mails go to SMTP_URL'}
+  Mail queue  ${board}  (log in as the dev client)
   Dev client  ${clientId}  ${clientSecret}
               (scopes ${DEV_CLIENT_SCOPES.join(' ')})
   Logs        ${logs}

@@ -6,7 +6,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { PrismaPg } from '@prisma/adapter-pg';
-import { bindMigrationAwareSqlAdapterFactory } from '@prisma/driver-adapter-utils';
+import { bindMigrationAwareSqlAdapterFactory, DriverAdapterError } from '@prisma/driver-adapter-utils';
 import * as glue from '@prisma/schema-engine-wasm/schema_engine_bg';
 import pg from 'pg';
 
@@ -60,11 +60,31 @@ function migrationsList() {
   };
 }
 
+/** PrismaPg cuts a script at every semicolon, also inside a function's body. PostgreSQL takes it whole, and as one transaction. */
+function adapterForScripts(pool: pg.Pool): PrismaPg {
+  const factory = new PrismaPg(pool);
+  const connect = factory.connect.bind(factory);
+  factory.connect = async () => {
+    const adapter = await connect();
+    adapter.executeScript = async (script) => {
+      try {
+        await pool.query(script);
+      } catch (error) {
+        if (!(error instanceof pg.DatabaseError)) throw error;
+        const { code = '', severity = 'ERROR', message, detail, hint, column } = error;
+        throw new DriverAdapterError({ kind: 'postgres', code, severity, message, detail, hint, column });
+      }
+    };
+    return adapter;
+  };
+  return factory;
+}
+
 async function withEngine<T>(databaseUrl: string, use: (engine: SchemaEngine) => Promise<T>): Promise<T> {
   await instantiate();
   // A pool of our own, because the engine keeps its connection, and with it the advisory lock, until that is closed.
   const pool = new pg.Pool({ connectionString: databaseUrl });
-  const adapter = bindMigrationAwareSqlAdapterFactory(new PrismaPg(pool));
+  const adapter = bindMigrationAwareSqlAdapterFactory(adapterForScripts(pool));
   try {
     const engine = await glue.SchemaEngine.new(
       { datamodels: schemaFile().files.map(({ path, content }) => [path, content]) },

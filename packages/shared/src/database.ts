@@ -8,7 +8,7 @@ export type Database = PrismaClient;
 const TIMEOUT = 1200;
 
 /**
- * A pool that connects on first use and heals by itself.
+ * A pool that connects on first use and heals by itself. A standby counts as away (ADR 21).
  * @param connections most open at once; requests wait at most {@link TIMEOUT} for one.
  */
 export function connectDatabase(url: string, onError: (error: Error) => void, connections = 10): Database {
@@ -21,6 +21,12 @@ export function connectDatabase(url: string, onError: (error: Error) => void, co
       // A connection whose peer is gone without a FIN (failover, dropped NAT entry) must be noticed.
       keepAlive: true,
       application_name: 'latchkey',
+      // A standby answers with what was true some time ago. A primary becomes one only by a restart, which ends its connections.
+      verify: (client, done) => {
+        client
+          .query<{ standby: boolean }>('SELECT pg_is_in_recovery() AS standby')
+          .then(({ rows }) => done(rows[0]?.standby ? new Error('this PostgreSQL is a standby') : undefined), done);
+      },
     },
     { onPoolError: onError, onConnectionError: onError },
   );

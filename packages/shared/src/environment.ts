@@ -1,8 +1,10 @@
 /**
  * The reader of the environment: each app lists its variables in one `env.ts` and reads them here, once, before the first connection.
  */
+import { createPrivateKey } from 'node:crypto';
 import { isIP } from 'node:net';
 import { cleanEnv, makeValidator, type ValidatorSpec } from 'envalid';
+import { parseRedisUrl } from './redis-url.ts';
 
 /** The environment is wrong. The message lists every problem by name and what is expected; never a value. */
 export class InvalidEnvironment extends Error {
@@ -33,9 +35,15 @@ const MAX_SECONDS = 315_360_000;
 export const postgresUrl = validator('a URL postgresql://user@host:port/database', (raw) =>
   parseUrl(raw, ['postgresql:', 'postgres:']) ? raw : undefined,
 );
-export const redisUrl = validator('a URL redis://host:port or rediss://host:port', (raw) =>
-  parseUrl(raw, ['redis:', 'rediss:']) ? raw : undefined,
-);
+/** One server, Redis Cluster or Sentinel: redis-url.ts. */
+export const redisUrl = makeValidator<string>((raw: string) => {
+  try {
+    parseRedisUrl(raw);
+  } catch (error) {
+    throw new Expected(error instanceof Error ? error.message : undefined);
+  }
+  return raw;
+});
 export const smtpUrl = validator('a URL smtp://host:port or smtps://host:port', (raw) =>
   parseUrl(raw, ['smtp:', 'smtps:']) ? raw : undefined,
 );
@@ -55,14 +63,49 @@ export const seconds = validator(`a whole number of seconds from 1 to ${MAX_SECO
 export const secondsOrZero = validator(`a whole number of seconds from 0 to ${MAX_SECONDS}`, (raw) =>
   asInteger(raw, 0, MAX_SECONDS),
 );
+/** Seconds, or `none`: for ever. (Not null: envalid takes that for a variable that is missing.) */
+export const secondsOrNone = validator<number | 'none'>(
+  `a whole number of seconds from 1 to ${MAX_SECONDS}, or none`,
+  (raw) => (raw === 'none' ? raw : asInteger(raw, 1, MAX_SECONDS)),
+);
+export const trueOrFalse = validator('true or false', (raw) =>
+  raw === 'true' ? true : raw === 'false' ? false : undefined,
+);
 export const milliseconds = validator('a whole number of milliseconds from 100 to 600000', (raw) =>
   asInteger(raw, 100, 600_000),
 );
 export const port = validator('a port from 0 to 65535', (raw) => asInteger(raw, 0, 65_535));
 export const count = validator('a whole number from 1 to 100000', (raw) => asInteger(raw, 1, 100_000));
 export const hostName = validator('a host name or address', (raw) => (/^[\w.:-]+$/.test(raw) ? raw : undefined));
+/** A domain name, or the selector of a DKIM key, which is one too (RFC 6376 section 3.1). */
+export const domainName = validator('a domain name', (raw) =>
+  /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/i.test(raw)
+    ? raw
+    : undefined,
+);
+/** RFC 8301 section 3.2: signers use at least 1024 bits, and should use 2048. PEM, with line ends as they are or written `\n`. */
+export const rsaPrivateKey = validator('an RSA private key in PEM, 1024 bits or more', (raw) => {
+  try {
+    const pem = raw.replaceAll('\\n', '\n');
+    const { asymmetricKeyType, asymmetricKeyDetails } = createPrivateKey(pem);
+    return asymmetricKeyType === 'rsa' && (asymmetricKeyDetails?.modulusLength ?? 0) >= 1024 ? pem : undefined;
+  } catch {
+    return undefined;
+  }
+});
 export const mailbox = validator('an address, or a name and an address: Name <user@example.com>', (raw) =>
   /^(?:[^\r\n<>]*<[^\s<>@]+@[^\s<>@]+>|[^\s<>@]+@[^\s<>@]+)$/.test(raw) ? raw : undefined,
+);
+export const address = validator('an address: user@example.com', (raw) =>
+  /^[^\s\p{C}<>()[\]\\,;:"@?&%#]+@[a-z0-9.-]+$/iu.test(raw) && raw.length <= 254 ? raw : undefined,
+);
+/** Of something that others load: over TLS, and with no credentials in it. */
+export const httpsUrl = validator('an https:// URL', (raw) => {
+  const url = parseUrl(raw, ['https:']);
+  return url && url.username === '' && url.password === '' ? url.href : undefined;
+});
+export const color = validator('a colour #rrggbb', (raw) =>
+  /^#[0-9a-f]{6}$/i.test(raw) ? raw.toLowerCase() : undefined,
 );
 export const text = validator('text without control characters', (raw) =>
   /^[^\p{Cc}]{1,200}$/u.test(raw) ? raw : undefined,

@@ -22,7 +22,10 @@ const CREDENTIALS: readonly [RegExp, string][] = [
   [/\blk[a-z]_[\w-]{16,}/g, CENSORED],
   [/\b(Bearer|Basic)(\s+|%20)[\w.~+/=-]+/gi, `$1 ${CENSORED}`],
   // A key in the path of a mailed link or of the API behind it (32 base62 characters).
-  [/(activate|activations|reset-password|password-resets|email-changes)(\/|%2F)[A-Za-z0-9]{16,}/gi, `$1/${CENSORED}`],
+  [
+    /(activate|activations|reset-password|password-resets|change-email|email-changes)(\/|%2F)[A-Za-z0-9]{16,}/gi,
+    `$1/${CENSORED}`,
+  ],
   // Credentials inside a URL.
   [/(\b[a-z][a-z0-9+.-]*:\/\/)[^\s/@"\\]+@/gi, `$1${CENSORED}@`],
 ];

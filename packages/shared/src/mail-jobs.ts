@@ -32,14 +32,40 @@ const payloads = {
     attempt: Type.Optional(Type.Integer({ minimum: 1 })),
     several: Type.Optional(Type.Literal(true)),
   }),
-  /** Somebody registered an address that has an account. */
+  /** Somebody registered an address that has an account, or wanted to move an account to it. */
   account_exists: Type.Object({ ...envelope, user_id: Type.String({ format: 'uuid' }) }),
+  /** A link that leads to a new password. `attempt` is the user's reset the key will stand for. */
+  password_reset: Type.Object({
+    ...envelope,
+    user_id: Type.String({ format: 'uuid' }),
+    attempt: Type.Integer({ minimum: 1 }),
+  }),
+  /** The notice that the password was changed, whichever way. */
+  password_changed: Type.Object({ ...envelope, user_id: Type.String({ format: 'uuid' }) }),
+  /** With `attempt`: to the new address, a link that makes it the account's. Without: the notice of it to the present address. */
+  email_change: Type.Object({
+    ...envelope,
+    user_id: Type.String({ format: 'uuid' }),
+    attempt: Type.Optional(Type.Integer({ minimum: 1 })),
+  }),
+  /** To the former address: the account has another one now. */
+  email_changed: Type.Object({ ...envelope, user_id: Type.String({ format: 'uuid' }) }),
 };
 
 export type MailJobName = keyof typeof payloads;
 export type MailJob = { [Name in MailJobName]: { name: Name; payload: Static<(typeof payloads)[Name]> } }[MailJobName];
 
-const validators = { activation: Compile(payloads.activation), account_exists: Compile(payloads.account_exists) };
+const validators = {
+  activation: Compile(payloads.activation),
+  account_exists: Compile(payloads.account_exists),
+  password_reset: Compile(payloads.password_reset),
+  password_changed: Compile(payloads.password_changed),
+  email_change: Compile(payloads.email_change),
+  email_changed: Compile(payloads.email_changed),
+};
+
+/** Every job name of the contract. */
+export const MAIL_JOB_NAMES: readonly string[] = Object.keys(payloads);
 
 /** A job this worker cannot mean: an unknown name or a payload that breaks the contract. Retrying cannot help. */
 export class InvalidMailJob extends Error {
@@ -51,15 +77,27 @@ export class InvalidMailJob extends Error {
  * @throws {InvalidMailJob} naming the field, never its value.
  */
 export function parseMailJob(name: string, payload: unknown): MailJob {
-  if (name === 'activation') {
-    const activation = checked(name, validators.activation, payload);
-    if ((activation.attempt === undefined) !== (activation.several === true)) {
-      throw new InvalidMailJob('activation/attempt: either attempt or several is wanted');
+  switch (name) {
+    case 'activation': {
+      const activation = checked(name, validators.activation, payload);
+      if ((activation.attempt === undefined) !== (activation.several === true)) {
+        throw new InvalidMailJob('activation/attempt: either attempt or several is wanted');
+      }
+      return { name, payload: activation };
     }
-    return { name, payload: activation };
+    case 'account_exists':
+      return { name, payload: checked(name, validators.account_exists, payload) };
+    case 'password_reset':
+      return { name, payload: checked(name, validators.password_reset, payload) };
+    case 'password_changed':
+      return { name, payload: checked(name, validators.password_changed, payload) };
+    case 'email_change':
+      return { name, payload: checked(name, validators.email_change, payload) };
+    case 'email_changed':
+      return { name, payload: checked(name, validators.email_changed, payload) };
+    default:
+      throw new InvalidMailJob(`unknown job name ${JSON.stringify(name.slice(0, 40))}`);
   }
-  if (name === 'account_exists') return { name, payload: checked(name, validators.account_exists, payload) };
-  throw new InvalidMailJob(`unknown job name ${JSON.stringify(name.slice(0, 40))}`);
 }
 
 function checked<T>(

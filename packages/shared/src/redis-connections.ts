@@ -1,10 +1,18 @@
 /**
- * The three ways Latchkey talks to Redis. They differ in one thing: what happens to a command while Redis is away.
+ * The ways Latchkey talks to Redis. They differ in one thing: what happens to a command while Redis is away. Each is the same on one
+ * server, behind Sentinel and on Redis Cluster (ADR 20), and always asks a master.
  */
-import { Redis, type RedisOptions } from 'ioredis';
+import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis';
+import { parseRedisUrl } from './redis-url.ts';
+
+/** Commands are called alike on both. */
+export type RedisConnection = Redis | Cluster;
 
 /** Milliseconds an answer may take before the caller is told Redis is down: a request may ask twice, and is answered within 2 s. */
 const COMMAND_TIMEOUT = 750;
+
+/** Milliseconds without a byte after which a follower's connection is made anew; it asks at least four times a second. */
+const SILENCE = 3000;
 
 /** Reconnects for ever, at most a second apart, so that a service heals as soon as Redis is back. */
 const retryStrategy = (attempt: number): number => Math.min(50 * 2 ** Math.min(attempt, 5), 1000);
@@ -28,7 +36,14 @@ const profiles = {
     commandTimeout: COMMAND_TIMEOUT,
     connectTimeout: COMMAND_TIMEOUT,
   },
-  /** The worker (and every blocking read): waits for ever. BullMQ asks for `maxRetriesPerRequest: null`. */
+  /** Follows a stream: waits for ever too, but an answer that does not come means that the connection is dead, whatever it looks like. */
+  follower: {
+    enableOfflineQueue: true,
+    maxRetriesPerRequest: null,
+    connectTimeout: COMMAND_TIMEOUT,
+    socketTimeout: SILENCE,
+  },
+  /** The worker: waits for ever. BullMQ asks for `maxRetriesPerRequest: null`. */
   queueWorker: {
     enableOfflineQueue: true,
     maxRetriesPerRequest: null,
@@ -38,18 +53,74 @@ const profiles = {
 
 export type RedisProfile = keyof typeof profiles;
 
+/** What differs on Redis Cluster, where a command is first the client's, then a node's. */
+const onCluster = {
+  /** A node that is lost is an error at once; the next command finds the node that has the slot now. */
+  failsFast: { retryDelayOnFailover: 0, retryDelayOnClusterDown: 0 },
+  /** Asks until a node has the slot. The pause keeps two nodes that disagree about it from being asked in a tight loop. */
+  waits: { maxRedirections: Number.POSITIVE_INFINITY, retryDelayOnMoved: 20 },
+} as const satisfies Record<string, ClusterOptions>;
+
 /**
  * Opens a connection; never throws for a Redis that is away, and heals by itself.
- * @param url `redis://` or `rediss://`
+ * @param url `REDIS_URL`, in any of its forms (redis-url.ts)
  * @param onError hears of each connection error; without a listener ioredis prints to the console.
+ * @throws {Error} for a URL of no known form.
  */
-export function connectRedis(url: string, profile: RedisProfile, onError: (error: Error) => void): Redis {
-  const redis = new Redis(url, {
-    ...profiles[profile],
+export function connectRedis(url: string, profile: RedisProfile, onError: (error: Error) => void): RedisConnection {
+  const { cluster, sentinel, server } = parseRedisUrl(url);
+  const { enableOfflineQueue, ...behaviour } = profiles[profile];
+  const options = { ...server, ...behaviour, connectionName: `latchkey-${profile}` };
+  if (cluster) {
+    const redis = new Cluster(cluster, {
+      ...(enableOfflineQueue ? onCluster.waits : onCluster.failsFast),
+      clusterRetryStrategy: retryStrategy,
+      slotsRefreshTimeout: COMMAND_TIMEOUT,
+      // Names stay names: certificates are issued for them.
+      dnsLookup: (host, callback) => callback(null, host),
+      redisOptions: options,
+    });
+    // A node is connected to with the first command it gets. ioredis asks this with each: without a cluster whoever asks must not wait, but
+    // for one node it may, which is bounded by the command's own time limit; otherwise all that come while it connects would fail.
+    if (!enableOfflineQueue)
+      Object.defineProperty(redis.options, 'enableOfflineQueue', { get: () => redis.status === 'ready' });
+    redis.on('error', onError);
+    redis.on('node error', onError);
+    return redis;
+  }
+  const redis = new Redis({
+    ...options,
+    enableOfflineQueue,
     retryStrategy,
     reconnectOnError,
-    connectionName: `latchkey-${profile}`,
+    ...(sentinel && {
+      ...sentinel,
+      sentinelCommandTimeout: COMMAND_TIMEOUT,
+      sentinelRetryStrategy: retryStrategy,
+      // A master that hangs keeps its connections: Sentinel has to say that it is one no more.
+      failoverDetector: true,
+    }),
   });
   redis.on('error', onError);
   return redis;
+}
+
+/**
+ * Calls `moved` whenever behind this connection may be another server than before: after it was made anew, and on Cluster after any node
+ * came, went or took over slots.
+ */
+export function onServerChange(redis: RedisConnection, moved: () => void): void {
+  redis.on('ready', moved);
+  if (redis instanceof Redis) return;
+  redis.on('-node', moved);
+  let before = '';
+  redis.on('refresh', () => {
+    const masters = redis
+      .nodes('master')
+      .map(({ options: { host, port } }) => `${host}:${port}`)
+      .sort()
+      .join();
+    if (before !== '' && masters !== before) moved();
+    before = masters;
+  });
 }

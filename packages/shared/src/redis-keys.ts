@@ -23,44 +23,76 @@ export const keyConventions = {
     meaning:
       'JSON {user_id, attempt, renewal_ms}: what the mailed key stands for. It activates while more than renewal_ms of its life is left; after that it can only be renewed. No usable secret: the key itself is only in the mail.',
   },
+  passwordResetKey: {
+    pattern: 'latchkey:password-reset-key:{<SHA-256 of the key, base64url>}',
+    type: 'string',
+    ttl: 'ACTIVATION_KEY_TTL + ACTIVATION_RENEWAL_TTL, counted from the moment the mail is sent',
+    writers: 'mailer-worker',
+    meaning:
+      'JSON {user_id, attempt, renewal_ms}, as of an activation key, for a new password. It cannot be renewed: with renewal_ms of its life left it has expired, and is kept so that it can be told from one that never was.',
+  },
+  emailChangeKey: {
+    pattern: 'latchkey:email-change-key:{<SHA-256 of the key, base64url>}',
+    type: 'string',
+    ttl: 'ACTIVATION_KEY_TTL + ACTIVATION_RENEWAL_TTL, counted from the moment the mail is sent',
+    writers: 'mailer-worker',
+    meaning: 'The same for another e-mail address. A key of one purpose is not found under another.',
+  },
   session: {
-    pattern: 'latchkey:session:{<user id>}:<session id>',
+    pattern: 'latchkey:sid:{<user id, base64url>}:<session id>',
     type: 'hash',
-    ttl: 'REFRESH_TOKEN_TTL from the last refresh, never past SESSION_MAX_AGE from the first login',
+    ttl: 'REFRESH_TOKEN_TTL from the last refresh, never past SESSION_MAX_AGE from the first login; OPAQUE_TOKEN_TTL for an opaque token',
     writers: 'auth-api',
     meaning:
-      'One device: counter (of the refresh token that is good now), rotations (when it and those a caller may still ask for were issued), created_at, last_seen_at (microseconds of Redis TIME), device_name, user_agent, ip. No token and no hash of one: a refresh token proves itself by its MAC.',
+      'One device: created, seen (microseconds of Redis TIME), device (its name, user agent and address, deflated). A JWT pair: device_name, seen is when its newest access token was issued, counter that of the refresh token that is good now, rotated when that one was issued, earlier the same of those a caller may still ask for; no hash of a token, a refresh token proves itself by its MAC. An opaque token: its hash, the first 128 bits of SHA-256, is the session id.',
   },
   sessions: {
-    pattern: 'latchkey:sessions:{<user id>}',
+    pattern: 'latchkey:sessions:{<user id, base64url>}',
     type: 'sorted set',
     ttl: 'that of the longest-lived session in it',
     writers: 'auth-api',
     meaning:
       "The user's session ids, scored by the instant (milliseconds) their hash expires. Changed only together with the hashes.",
   },
+  gate: {
+    pattern: 'latchkey:gate:{<user id, base64url>}',
+    type: 'hash',
+    ttl: 'ACCESS_TOKEN_TTL (a minute at least) from the last change, or as long as the door is closed',
+    writers: 'auth-api',
+    meaning:
+      'Only while it matters. cutoff: what was issued at or before it is refused; closed_until, suspended_until: until then nothing is issued; last_issued: when the access token of a session that will be gone before it was issued, so that a cut-off comes after it (microseconds of Redis TIME); generation: another one whenever all sessions ended, or all others, so that a login whose password was checked before is checked again.',
+  },
   endedSessions: {
-    pattern: 'latchkey:ended-sessions:{<user id>}',
+    pattern: 'latchkey:ended-sessions:{<user id, base64url>}',
     type: 'sorted set',
     ttl: 'ACCESS_TOKEN_TTL from the last end',
     writers: 'auth-api',
     meaning:
-      'Sessions that ended while access tokens of theirs may live, scored by the instant (milliseconds) none can any more: what must stand in the revocation log, so that a repeated call can complete a write that failed.',
+      'Sessions that ended and whose end is still owed to the revocation log, scored by the instant (milliseconds) none of their access tokens can live any more: so that a later call can complete a write that failed.',
+  },
+  epoch: {
+    pattern: 'latchkey:{revocations}:epoch',
+    type: 'hash',
+    ttl: null,
+    writers: 'auth-api',
+    meaning:
+      'Which Redis this is: id, and born (microseconds). Made once; another one begins when Redis was wiped or is an older copy, and then what was issued before its birth is refused everywhere.',
   },
   revocations: {
-    pattern: 'latchkey:revocations',
+    pattern: 'latchkey:{revocations}',
     type: 'stream',
     ttl: null,
     writers: 'auth-api',
     meaning:
-      'The revocation log: {sid, until}: access tokens of this session are refused until that instant (seconds), when the last of them has expired. Trimmed to ACCESS_TOKEN_TTL at each write, so reading it from its start gives all that still matters.',
+      'The revocation log: {sid, from, until, user}: of this session (of `user`) what was issued at `from` or later is refused; {sub, cutoff, until}: of this user what was issued at `cutoff` or before (microseconds); {kid, until}: whatever this key has signed. `until` is the second in which the last of it has expired. Trimmed to that at each write, so reading it from its start gives all that still matters.',
   },
   rateLimit: {
-    pattern: 'latchkey:rate-limit:<limit>:<SHA-256 of the subject, base64url>',
+    pattern: 'latchkey:rate-limit:<limit>:<HMAC-SHA-256 of the subject, base64url>',
     type: 'string',
     ttl: 'the window of the limit (apps/auth-api/src/rate-limits.ts)',
     writers: 'auth-api',
-    meaning: 'Points used in the running window. The subject (an address, an IP) is hashed: a dump lists nobody.',
+    meaning:
+      'Points used in the running window. The subject (an address, an IP) is named by a MAC under a key derived from MASTER_KEY: a dump lists nobody, and nobody can be looked for in it by guessing.',
   },
   mailQueue: {
     pattern: 'latchkey:{mail}:mail:*',
@@ -73,8 +105,17 @@ export const keyConventions = {
     pattern: 'latchkey:{mail}:ledger:<mail id>',
     type: 'string',
     ttl: '14 days (longer than a mail is retried)',
+    writers: 'mailer-worker; auth-api (withdrawn)',
+    meaning:
+      'How far this mail got, so that a job seen twice is not mailed twice: `reserved:<ms>`: it waits for its turn until then; `sending`: its data was begun; `accepted`: a mail server has it; `withdrawn`: its link is dead, nothing is sent.',
+  },
+  mailPace: {
+    pattern: 'latchkey:{mail}:pace:<domain or recipient>:<domain, or SHA-256 of the address, base64url>',
+    type: 'string',
+    ttl: 'until the bucket is full again',
     writers: 'mailer-worker',
-    meaning: '`sending` or `accepted`: how far this mail got, so that a job seen twice is not mailed twice.',
+    meaning:
+      'Token bucket of the mails to a domain or an address (apps/mailer-worker/src/pacing.ts): the instant (milliseconds) at which it is full again.',
   },
   mailAccepted: {
     pattern: 'latchkey:{mail}:accepted',
@@ -88,6 +129,18 @@ export const keyConventions = {
 /** Seconds the send ledger remembers a mail: twice the week after which the last retry is given up. */
 export const MAIL_LEDGER_TTL = 14 * 24 * 60 * 60;
 
+/**
+ * A user's id as keys spell it: the 16 bytes of the UUID in base64url. 14 characters fewer in each key of each user are 6 % of the memory
+ * sessions take.
+ */
+export function userTag(userId: string): string {
+  // A script takes several keys of one user.
+  if (latest.userId !== userId)
+    latest = { userId, tag: Buffer.from(userId.replaceAll('-', ''), 'hex').toString('base64url') };
+  return latest.tag;
+}
+let latest = { userId: '', tag: '' };
+
 export type RedisKeys = ReturnType<typeof redisKeys>;
 
 /**
@@ -97,17 +150,22 @@ export type RedisKeys = ReturnType<typeof redisKeys>;
 export function redisKeys(namespace = 'latchkey') {
   return {
     activationKey: (sha256: string) => `${namespace}:activation-key:{${sha256}}`,
-    session: (userId: string, sessionId: string) => `${namespace}:session:{${userId}}:${sessionId}`,
+    passwordResetKey: (sha256: string) => `${namespace}:password-reset-key:{${sha256}}`,
+    emailChangeKey: (sha256: string) => `${namespace}:email-change-key:{${sha256}}`,
+    session: (userId: string, sessionId: string) => `${namespace}:sid:{${userTag(userId)}}:${sessionId}`,
     /** What {@link session} puts before the session id: for Lua that visits all sessions of one user. */
-    sessionPrefix: (userId: string) => `${namespace}:session:{${userId}}:`,
-    sessions: (userId: string) => `${namespace}:sessions:{${userId}}`,
-    endedSessions: (userId: string) => `${namespace}:ended-sessions:{${userId}}`,
-    revocations: `${namespace}:revocations`,
+    sessionPrefix: (userId: string) => `${namespace}:sid:{${userTag(userId)}}:`,
+    sessions: (userId: string) => `${namespace}:sessions:{${userTag(userId)}}`,
+    gate: (userId: string) => `${namespace}:gate:{${userTag(userId)}}`,
+    endedSessions: (userId: string) => `${namespace}:ended-sessions:{${userTag(userId)}}`,
+    epoch: `${namespace}:{revocations}:epoch`,
+    revocations: `${namespace}:{revocations}`,
     /** `rate-limiter-flexible` appends `:<subject hash>` itself. */
     rateLimit: (limit: string) => `${namespace}:rate-limit:${limit}`,
     /** BullMQ's `prefix`; its keys are this, a colon, the queue's name and what it needs. */
     mailQueuePrefix: `${namespace}:{mail}`,
     mailLedger: (mailId: string) => `${namespace}:{mail}:ledger:${mailId}`,
+    mailPace: (of: 'domain' | 'recipient', subject: string) => `${namespace}:{mail}:pace:${of}:${subject}`,
     mailAccepted: `${namespace}:{mail}:accepted`,
   };
 }

@@ -49,9 +49,12 @@ describe('no secret reaches a log line', () => {
     ['an opaque token in the message', `got ${REFRESH}`],
     ['an Authorization header in the message', `Authorization: Bearer ${JWT}`],
     ['HTTP Basic credentials in the message', 'authorization: Basic ZGV2OmFiY2RlZmdo'],
-    ['the path of a mailed link', `GET /activate/${KEY}`],
+    ['the link that activates', `GET /activate/${KEY}`],
     ['the path of an activation', `POST /v1/activations/${KEY}/renewal`],
-    ['the path of a password reset', `GET /reset-password/${KEY}`],
+    ['the link to a new password', `GET /reset-password/${KEY}`],
+    ['the path of a password reset', `POST /v1/password-resets/${KEY}`],
+    ['the link to another address', `GET /change-email/${KEY}`],
+    ['the path of a change of address', `POST /v1/email-changes/${KEY}`],
     ['a URL with credentials', 'connect postgresql://app:hunter2-hunter2@db:5432/latchkey failed'],
   ])('%s', (_name, message) => {
     const line = logged((log) => {

@@ -4,68 +4,175 @@
  * The log is a Redis stream that holds all that can still matter: reading it from its start makes the copy, reading on keeps it, and
  * after a lost connection it goes on from the last entry it has seen: no gap. A copy that has heard nothing for `lagMax` is stale, and
  * who uses it must then refuse (fail closed).
+ *
+ * The epoch says which Redis this is: an instant of birth, made once. What was issued before it was issued by a Redis whose revocations
+ * are lost, and is refused. A log that ends before what the copy has already read belongs to an older copy of Redis, restored or
+ * failed over to: it is not believed until a new epoch has begun. A replica is never believed: how old its copy is nobody knows.
  */
-import type { Redis } from 'ioredis';
+import type { Cluster, Redis } from 'ioredis';
+import { createRevoked, type Epoch, type Revocation, type Revocations, readLine } from './revoked.ts';
+
+export type { Epoch, Revocation, TokenIdentity } from './revoked.ts';
 
 /** Milliseconds one read waits for news at most: how often a quiet log still says that it is there. */
 const LONGEST_BLOCK = 250;
-/** Entries per read: enough to copy a million in a second, small enough to leave the event loop alone in between. */
+/** Entries per read: few enough to leave the event loop alone in between. */
 const BATCH = 5000;
-/** Milliseconds between two tries when Redis is away. */
+/** Milliseconds between two tries when Redis is away or no epoch has begun. */
 const RETRY = 100;
+
+/** How far the log of an epoch had been read. */
+export interface HighWater {
+  epochId: string;
+  position: string;
+}
 
 export interface RevocationCopyOptions {
   /** A connection of its own: it blocks. Commands may wait while Redis is away (`maxRetriesPerRequest: null`). */
-  redis: Redis;
+  redis: Redis | Cluster;
   /** The key of the stream. */
   stream: string;
+  /** The key of the hash {id, born} that names the epoch; on Redis Cluster in the slot of the stream. */
+  epochKey: string;
   /** Milliseconds of silence after which the copy is stale. */
   lagMax: number;
   onError: (error: Error) => void;
+  /**
+   * Called when this Redis has no epoch, or is older than what was already read of it: whoever may write begins a new one. Without it the
+   * copy waits, stale, until somebody else has.
+   * @param found the epoch that is to end; undefined: there is none.
+   * @param readUntil milliseconds: when the last line that anybody is known to have read was written.
+   */
+  onEpochLost?: (found: Epoch | undefined, readUntil: number) => Promise<void>;
+  /** Hears of each entry as it is read; without a revocation it is a line of a newer release. */
+  onEntry?: (position: string, revocation: Revocation | undefined) => void;
 }
 
 export type RevocationCopy = ReturnType<typeof createRevocationCopy>;
 
-export function createRevocationCopy({ redis, stream, lagMax, onError }: RevocationCopyOptions) {
+/** When the entry with this id was written. */
+const millisecondsOf = (id: string): number => Number(id.split('-', 1)[0]);
+
+/** Stream ids in order: milliseconds, then a counter. */
+function isBefore(a: string, b: string): boolean {
+  const [aTime = 0, aCount = 0] = a.split('-').map(Number);
+  const [bTime = 0, bCount = 0] = b.split('-').map(Number);
+  return aTime === bTime ? aCount < bCount : aTime < bTime;
+}
+
+/** @returns undefined for a line of a newer release. */
+function parse(fields: readonly string[]): Revocation | undefined {
+  const line: Record<string, string> = {};
+  for (let index = 0; index + 1 < fields.length; index += 2) line[fields[index] ?? ''] = fields[index + 1] ?? '';
+  return readLine(line);
+}
+
+export function createRevocationCopy(options: RevocationCopyOptions) {
+  const { redis, stream, epochKey, lagMax, onError, onEpochLost, onEntry } = options;
   /** Four silences fit into what is tolerated. */
   const block = Math.max(1, Math.min(LONGEST_BLOCK, Math.floor(lagMax / 4)));
-  /** Session id → the second from which nothing of it can live any more. */
-  const sessions = new Map<string, number>();
+  const revoked = createRevoked();
   let position = '0-0';
+  /** The second until which the entry at `position` matters and stays in the log. */
+  let positionUntil = 0;
+  let highWater: HighWater | undefined;
   let complete = false;
+  /** Whether this is the Redis whose log was copied; and how often that was doubted. */
+  let recognised = false;
+  let doubts = 0;
   let heardAt = Number.NEGATIVE_INFINITY;
   let closed = false;
 
-  function deny(sessionId: string, until: number): void {
-    sessions.set(sessionId, Math.max(until, sessions.get(sessionId) ?? 0));
+  const isFresh = (): boolean => complete && performance.now() - heardAt <= lagMax;
+
+  /** What tells one Redis from another, in one round trip: its epoch, the id of the last entry ever written, and whether ours is there. */
+  async function look(): Promise<{ found: Epoch | undefined; end: string; hasPosition: boolean }> {
+    const replies =
+      (await redis
+        .pipeline()
+        .hmget(epochKey, 'id', 'born')
+        .xinfo('STREAM', stream)
+        .xrange(stream, position, position)
+        .role()
+        .exec()) ?? [];
+    // The log may have been trimmed to nothing, or not begun.
+    for (const [error] of replies) if (error && !error.message.includes('no such key')) throw error;
+    const [hash = [], info = [], entries = [], role = []] = replies.map(([error, value]) =>
+      error ? [] : (value as unknown[]),
+    );
+    if (role[0] !== 'master') throw new Error('this Redis is a replica: what it says may be old');
+    const [id, born] = hash as (string | null)[];
+    return {
+      found: id && born ? { id, born: Number(born) } : undefined,
+      end: info.length === 0 ? '0-0' : String(info[info.indexOf('last-generated-id') + 1]),
+      hasPosition: entries.length > 0,
+    };
   }
 
-  /** Forgets what has expired; called when the log moves, which is when the copy grows. */
-  function sweep(nowSeconds: number): void {
-    for (const [sessionId, until] of sessions) if (until < nowSeconds) sessions.delete(sessionId);
+  /** Whether this is a copy of Redis from before what was read of the same epoch. */
+  function isOlder({ found, end, hasPosition }: Awaited<ReturnType<typeof look>>): boolean {
+    if (found?.id === highWater?.epochId && isBefore(end, highWater?.position ?? '0-0')) return true;
+    if (found?.id !== revoked.epoch()?.id || position === '0-0') return false;
+    // Written to since, an older copy ends later than what was read, but lacks it; a log lacks what stopped to matter too.
+    return isBefore(end, position) || (!hasPosition && millisecondsOf(end) < positionUntil * 1000);
+  }
+
+  /** Follows the epoch. @returns whether the log that is there may be read on. */
+  async function sameRedis(): Promise<boolean> {
+    const doubtsBefore = doubts;
+    const seen = await look();
+    const { found } = seen;
+    if (found === undefined || isOlder(seen)) {
+      complete = false;
+      recognised = false;
+      await onEpochLost?.(found, Math.max(millisecondsOf(position), millisecondsOf(highWater?.position ?? '0-0')));
+      return false;
+    }
+    const another = found.id !== revoked.epoch()?.id;
+    if (another) revoked.begin(found);
+    // Another Redis, or, after a silence, a log trimmed past what had been read: from the start. (Who hears all the time has read what is trimmed.)
+    if (another || (position !== '0-0' && !seen.hasPosition && !isFresh())) {
+      position = '0-0';
+      positionUntil = 0;
+      complete = false;
+    }
+    if (doubts === doubtsBefore) recognised = true;
+    return true;
+  }
+
+  function take([id, fields]: readonly [id: string, fields: string[]]): void {
+    position = id;
+    const revocation = parse(fields);
+    if (revocation) revoked.apply(revocation);
+    onEntry?.(id, revocation);
+    positionUntil = revocation?.until ?? 0;
   }
 
   async function readOn(): Promise<void> {
-    const asked = performance.now();
-    const reply = await redis.xread('COUNT', BATCH, 'BLOCK', block, 'STREAMS', stream, position);
-    const entries = reply?.[0]?.[1] ?? [];
-    for (const [id, fields] of entries) {
-      position = id;
-      const at = fields.indexOf('sid');
-      const until = fields.indexOf('until');
-      const sessionId = fields[at + 1];
-      if (at >= 0 && until >= 0 && sessionId !== undefined) deny(sessionId, Number(fields[until + 1]));
+    if (!(await sameRedis())) {
+      await new Promise((resolve) => setTimeout(resolve, RETRY));
+      return;
     }
+    const asked = performance.now();
+    const doubtsBefore = doubts;
+    const reply = await redis.xread('COUNT', BATCH, 'BLOCK', block, 'STREAMS', stream, position);
+    // The client asks again after a lost connection, and the answer may be that of another Redis.
+    if (doubts !== doubtsBefore) return;
+    const entries = reply?.[0]?.[1] ?? [];
+    for (const entry of entries) take(entry);
     // A short answer means the copy had caught up when the server answered, so it was fresh no earlier than when we asked.
     if (entries.length < BATCH) {
       complete = true;
       heardAt = asked + (entries.length === 0 ? block : 0);
     }
-    // By the clock of Redis, which stands in each entry's id: a step of this host's clock must not make a revoked token good again.
-    if (entries.length > 0) sweep(Number(position.split('-', 1)[0]) / 1000);
+    // The clock of Redis stands in each entry's id.
+    if (entries.length > 0) revoked.sweep(millisecondsOf(position) / 1000, entries.length);
   }
 
   async function follow(): Promise<void> {
+    redis.on('close', doubt);
+    // The same of one node of a cluster.
+    redis.on('-node', doubt);
     while (!closed) {
       try {
         await readOn();
@@ -77,9 +184,25 @@ export function createRevocationCopy({ redis, stream, lagMax, onError }: Revocat
     }
   }
 
+  function doubt(): void {
+    doubts += 1;
+    recognised = false;
+  }
+
   return {
-    /** Starts to copy; resolves at once. */
-    start(): void {
+    /**
+     * To be called when another connection to this Redis was made anew: behind it may be an older copy. The copy of the log stays good, what
+     * it refuses was revoked; but nobody may ask the store until {@link knowsRedis} says again that it is the one that was.
+     */
+    doubt,
+    /** Whether the copy may be believed and Redis is the one it was made of: what whoever asks Redis itself about a token has to know. */
+    knowsRedis: (): boolean => recognised && isFresh(),
+    /**
+     * Starts to copy; resolves at once.
+     * @param known how far earlier copies had read: a log of the same epoch that ends before that is an older one.
+     */
+    start(known?: HighWater): void {
+      highWater = known;
       void follow();
     },
     /** Ends the copy and its connection. What is being asked is not waited for: a command cut off by a closed connection may never be answered. */
@@ -90,12 +213,19 @@ export function createRevocationCopy({ redis, stream, lagMax, onError }: Revocat
     /** Milliseconds since the copy was surely up to date; infinite until it is complete. */
     lag: (): number => (complete ? Math.max(0, performance.now() - heardAt) : Number.POSITIVE_INFINITY),
     /** Whether the copy may be believed; if not, refuse. */
-    fresh: (): boolean => complete && performance.now() - heardAt <= lagMax,
-    /** Whether access tokens of this session are to be refused. */
-    denies: (sessionId: string): boolean => sessions.has(sessionId),
-    /** Applies what this process has itself written to the log, before it answers. @param until seconds */
-    deny,
-    /** How many sessions it holds, for metrics. */
-    size: (): number => sessions.size,
-  };
+    fresh: isFresh,
+    denies: revoked.denies,
+    /** Whether whatever this key has signed is to be refused. */
+    deniesKey: revoked.deniesKey,
+    /** Applies what this process has itself written to the log, before it answers. */
+    apply: revoked.apply,
+    /** The epoch that is believed. */
+    epoch: revoked.epoch,
+    /** How far it has read, for who keeps a high-water mark. */
+    position: (): string => position,
+    /** How much it holds, for metrics. */
+    size: revoked.size,
+    /** All it holds, for who makes a copy of the copy. */
+    lines: revoked.lines,
+  } satisfies Revocations & Record<string, unknown>;
 }

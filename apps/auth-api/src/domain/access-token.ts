@@ -1,9 +1,9 @@
 /** The access token: a JWT of RFC 9068. */
-import { randomBytes } from 'node:crypto';
 import type { Microseconds } from '../store/sessions.ts';
+import { createClientJti, createJti } from './token-identity.ts';
 
 /** The scope of a user who logged in with a password. */
-const USER_SCOPE = 'account';
+export const USER_SCOPE = 'account';
 /** RFC 9068 wants a client; a user who logs in directly came through Latchkey's own API. */
 const FIRST_PARTY_CLIENT = 'latchkey';
 
@@ -21,6 +21,16 @@ export interface AccessTokenClaims {
   orig_iat: number;
 }
 
+/** Of a token a client got for itself: `sub` is the client, and there is no session. */
+export type ClientTokenClaims = Omit<AccessTokenClaims, 'sid' | 'orig_iat'>;
+
+interface Lifetimes {
+  issuer: string;
+  audience: string;
+  /** Seconds. */
+  ttl: number;
+}
+
 export interface AccessTokenSubject {
   userId: string;
   sessionId: string;
@@ -28,17 +38,9 @@ export interface AccessTokenSubject {
   issuedAt: Microseconds;
 }
 
-/** `iat` has seconds; the order finer than that is kept in the `jti`: base64url of the issue instant (microseconds, 8 bytes) and 12 random bytes. */
-function createJti(issuedAt: Microseconds): string {
-  const bytes = randomBytes(20);
-  bytes.writeBigUInt64BE(BigInt(issuedAt), 0);
-  return bytes.toString('base64url');
-}
-
-/** @param ttl seconds */
 export function accessTokenClaims(
   { userId, sessionId, createdAt, issuedAt }: AccessTokenSubject,
-  { issuer, audience, ttl }: { issuer: string; audience: string; ttl: number },
+  { issuer, audience, ttl }: Lifetimes,
 ): AccessTokenClaims {
   const iat = Math.floor(issuedAt / 1_000_000);
   return {
@@ -47,10 +49,28 @@ export function accessTokenClaims(
     aud: audience,
     exp: iat + ttl,
     iat,
-    jti: createJti(issuedAt),
+    jti: createJti({ userId, sessionId, issuedAt }),
     client_id: FIRST_PARTY_CLIENT,
     sid: sessionId,
     scope: USER_SCOPE,
     orig_iat: Math.floor(createdAt / 1_000_000),
+  };
+}
+
+/** RFC 9068 section 2.2: `sub` of a client acting for itself is the client. */
+export function clientTokenClaims(
+  { clientId, scope, issuedAt }: { clientId: string; scope: string; issuedAt: Microseconds },
+  { issuer, audience, ttl }: Lifetimes,
+): ClientTokenClaims {
+  const iat = Math.floor(issuedAt / 1_000_000);
+  return {
+    iss: issuer,
+    sub: clientId,
+    aud: audience,
+    exp: iat + ttl,
+    iat,
+    jti: createClientJti(issuedAt),
+    client_id: clientId,
+    scope,
   };
 }

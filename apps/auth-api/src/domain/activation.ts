@@ -1,5 +1,5 @@
 /** The life of an activation key, as whoever holds one sees it (docs/adr/0004). */
-import type { ActivationKeyStore } from '../store/activation-keys.ts';
+import type { MailKeyStore } from '../store/mail-keys.ts';
 import type { UserStore } from '../store/users.ts';
 import type { RequestContext } from './request-context.ts';
 
@@ -25,30 +25,28 @@ type FullState =
   | ({ status: 'expired' } & Waiting)
   | { status: 'used' | 'unknown' | 'superseded' };
 
-/** 32 base62 characters; anything else was never mailed, and is not looked up. */
-const KEY = /^[A-Za-z0-9]{32}$/;
-
 export type Activation = ReturnType<typeof createActivation>;
 
 export interface ActivationOptions {
-  keys: ActivationKeyStore;
+  keys: MailKeyStore;
   users: UserStore;
   /** Throws `rate_limited` when the address has had its share of mail. */
   allowMail: (email: string) => Promise<void>;
-  /** Told after a commit that owes a mail, with the ids of those it replaced. */
-  onMailOwed: (superseded: readonly string[]) => void;
+  /** Told after a commit that owes a mail, or owes one no more. */
+  onMailOwed: () => void;
 }
 
 export function createActivation({ keys, users, allowMail, onMailOwed }: ActivationOptions) {
   async function look(key: string): Promise<FullState> {
-    const record = KEY.test(key) ? await keys.find(key) : undefined;
+    const record = await keys.find(key);
     const user = record && (await users.activationState(record.userId));
-    if (!record || !user) return { status: 'unknown' };
+    // While the account is suspended nothing about it changes.
+    if (!record || !user || user.suspended) return { status: 'unknown' };
     if (user.status !== 'pending') return { status: 'used' };
     // A registration whose address meanwhile has an account can never be activated: for whoever clicks, the account is there.
     if (await users.hasAccount(user.emailKey)) return { status: 'used' };
     if (user.activationAttempt !== record.attempt) return { status: 'superseded' };
-    const { userId, attempt, activatesFor } = record;
+    const { userId, attempt, worksFor: activatesFor } = record;
     const { email, locale } = user;
     return { status: activatesFor > 0 ? 'pending' : 'expired', activatesFor, userId, attempt, email, locale };
   }
@@ -62,11 +60,17 @@ export function createActivation({ keys, users, allowMail, onMailOwed }: Activat
     },
 
     /** Spends the key: exactly one caller gets `activated`. */
-    async activate(key: string): Promise<{ status: 'activated'; user: { id: string; email: string } } | DeadKey> {
+    async activate(
+      key: string,
+      context: RequestContext,
+    ): Promise<{ status: 'activated'; user: { id: string; email: string } } | DeadKey> {
       const state = await look(key);
       if (state.status !== 'pending') return { status: state.status };
-      const user = await users.activate(state.userId, state.attempt);
-      if (user) return { status: 'activated', user };
+      const user = await users.activate(state.userId, state.attempt, context);
+      if (user) {
+        onMailOwed();
+        return { status: 'activated', user };
+      }
       // Somebody was faster: say what they did.
       const now = await look(key);
       return { status: now.status === 'pending' || now.status === 'expired' ? 'used' : now.status };
@@ -80,9 +84,8 @@ export function createActivation({ keys, users, allowMail, onMailOwed }: Activat
       const state = await look(key);
       if (state.status !== 'pending' && state.status !== 'expired') return { status: state.status };
       await allowMail(state.email);
-      const { owed, superseded } = await users.renewActivation(state.userId, state.attempt, context);
-      if (!owed) return { status: 'superseded' };
-      onMailOwed(superseded);
+      if (!(await users.renewActivation(state.userId, state.attempt, context))) return { status: 'superseded' };
+      onMailOwed();
       return { status: 'renewed' };
     },
   };

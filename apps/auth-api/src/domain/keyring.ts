@@ -8,11 +8,15 @@ export function createKeyring(masterKey: Buffer) {
   const derive = (purpose: string) => Buffer.from(hkdfSync('sha256', masterKey, '', `latchkey ${purpose} v1`, 32));
   // As a key object: given as bytes, Node would prepare the key anew for each MAC, at five times the cost.
   const refreshTokenKey = createSecretKey(derive('refresh token'));
+  const rateLimitKey = createSecretKey(derive('rate limit'));
   const sealingKey = derive('signing key seal');
 
   return {
     /** HMAC-SHA-256 of a refresh token's content. */
     refreshTokenMac: (content: Uint8Array): Buffer => createHmac('sha256', refreshTokenKey).update(content).digest(),
+
+    /** HMAC-SHA-256 of what a rate limit counts, as its key in Redis names it. */
+    rateLimitMac: (subject: string): string => createHmac('sha256', rateLimitKey).update(subject).digest('base64url'),
 
     /** AES-256-GCM: nonce ‖ ciphertext ‖ tag. @param context binds the seal to its place: unsealing elsewhere fails. */
     seal(plaintext: Uint8Array, context: string): Buffer {

@@ -1,23 +1,28 @@
 /** From password to session, from refresh token to the next pair. */
 import { randomBytes } from 'node:crypto';
+import { setTimeout } from 'node:timers/promises';
+import type { Epoch, RevocationCopy } from '@latchkey/verifier/revocation-copy';
 import type { Env } from '../env.ts';
 import { Problem } from '../problems.ts';
-import type { RevocationLog } from '../store/revocation-log.ts';
-import type { Device, Microseconds, SessionStore } from '../store/sessions.ts';
-import type { UserStore } from '../store/users.ts';
+import type { Device } from '../store/devices.ts';
+import { knownEpoch, type RevocationLog } from '../store/revocation-log.ts';
+import type { Microseconds, RefreshOutcome, SessionStore, TokenFormat } from '../store/sessions.ts';
+import type { LoginCandidate, UserStore } from '../store/users.ts';
 import { accessTokenClaims } from './access-token.ts';
+import type { Audit } from './audit.ts';
 import type { Keyring } from './keyring.ts';
-import type { Passwords } from './passwords.ts';
+import { createOpaqueToken } from './opaque-token.ts';
+import { type Passwords, REFUSAL_FLOOR } from './passwords.ts';
 import { decodeRefreshToken, encodeRefreshToken, type RefreshTokenContent } from './refresh-token.ts';
+import type { RequestContext } from './request-context.ts';
 import type { SigningKeys } from './signing-keys.ts';
 
-export interface TokenPair {
+export interface IssuedTokens {
   accessToken: string;
-  /** Seconds. */
-  expiresIn: number;
-  refreshToken: string;
-  /** Seconds. */
-  refreshExpiresIn: number;
+  /** Seconds; null: never. */
+  expiresIn: number | null;
+  /** A JWT pair has one. */
+  refresh?: { token: string; expiresIn: number };
   session: { id: string; deviceName: string | null; createdAt: Date };
 }
 
@@ -30,10 +35,28 @@ export interface LoginOptions {
   passwords: Passwords;
   signingKeys: SigningKeys;
   keyring: Keyring;
+  audit: Audit;
   env: Pick<Env, 'PUBLIC_URL' | 'TOKEN_AUDIENCE' | 'ACCESS_TOKEN_TTL' | 'REFRESH_TOKEN_TTL' | 'SESSION_MAX_AGE'>;
+  copy: RevocationCopy;
 }
 
-export function createLogin({ users, sessions, revocations, passwords, signingKeys, keyring, env }: LoginOptions) {
+/** Somebody whose password was right, and what the session that is opened for it depends on. */
+interface Authenticated {
+  userId: string;
+  /** As it is stored now. */
+  passwordHash: string;
+  epoch: Epoch;
+  /** Of the gate, within this epoch. */
+  generation: string;
+}
+
+/** A user id nobody has: an unknown address costs the same look-ups. */
+const NOBODY = '00000000-0000-0000-0000-000000000000';
+/** Times a login is begun anew because everything was revoked while its password was checked. */
+const ATTEMPTS = 5;
+
+export function createLogin(options: LoginOptions) {
+  const { users, sessions, revocations, passwords, signingKeys, keyring, audit, env, copy } = options;
   const lifetimes = { issuer: env.PUBLIC_URL, audience: env.TOKEN_AUDIENCE, ttl: env.ACCESS_TOKEN_TTL };
 
   interface Issue {
@@ -46,31 +69,142 @@ export function createLogin({ users, sessions, revocations, passwords, signingKe
     refresh: { counter: number; issuedAt: Microseconds; expiresInMs: number };
   }
 
-  async function issue({ userId, sessionId, deviceName, createdAt, issuedAt, refresh }: Issue): Promise<TokenPair> {
+  async function issuePair({
+    userId,
+    sessionId,
+    deviceName,
+    createdAt,
+    issuedAt,
+    refresh,
+  }: Issue): Promise<IssuedTokens> {
     const { counter, issuedAt: refreshIssuedAt, expiresInMs } = refresh;
     return {
       accessToken: await signingKeys.sign(accessTokenClaims({ userId, sessionId, createdAt, issuedAt }, lifetimes)),
       expiresIn: env.ACCESS_TOKEN_TTL,
-      refreshToken: encodeRefreshToken(keyring, { userId, sessionId, counter, createdAt, issuedAt: refreshIssuedAt }),
-      refreshExpiresIn: Math.max(0, Math.floor(expiresInMs / 1000)),
+      refresh: {
+        token: encodeRefreshToken(keyring, { userId, sessionId, counter, createdAt, issuedAt: refreshIssuedAt }),
+        expiresIn: Math.max(0, Math.floor(expiresInMs / 1000)),
+      },
       session: { id: sessionId, deviceName, createdAt: new Date(createdAt / 1000) },
     };
   }
 
   async function refused(
-    why: 'reused' | 'ended' | 'expired' | 'gone',
+    outcome: Exclude<RefreshOutcome, { status: 'ok' }>,
     token: RefreshTokenContent,
-    now: number,
+    context: RequestContext,
   ): Promise<Problem> {
-    if (why === 'expired') return new Problem('session_expired');
-    if (why === 'reused' || why === 'ended') {
-      await revocations.denySessions([token.sessionId]);
-      return new Problem(why === 'reused' ? 'refresh_token_reused' : 'session_revoked');
+    switch (outcome.status) {
+      case 'expired':
+        await revocations.denySessions(token.userId, [token.sessionId]);
+        return new Problem('session_expired');
+      case 'cut':
+        return new Problem('session_revoked');
+      case 'reused':
+        // First: should the log fail, the next call only hears that the session has ended. (Whoever presented it is not known to be the user.)
+        audit.note({
+          type: 'token.refresh_reused',
+          actor: { type: 'user', id: null },
+          userId: token.userId,
+          context,
+          details: { session_id: token.sessionId },
+        });
+        await revocations.denySessions(token.userId, [token.sessionId]);
+        return new Problem('refresh_token_reused');
+      case 'ended':
+        // What that end owes the log may be owed still.
+        await revocations.denySessions(token.userId, [token.sessionId]);
+        return new Problem(whyGone(token, outcome.now));
+      case 'gone':
+        return new Problem(whyGone(token, outcome.now));
     }
-    // The session left nothing behind; its token knows how long it could have lived at most.
-    const idle = token.issuedAt / 1000 + env.REFRESH_TOKEN_TTL * 1000;
-    const oldest = token.createdAt / 1000 + env.SESSION_MAX_AGE * 1000;
-    return new Problem(now >= Math.min(idle, oldest) ? 'session_expired' : 'session_revoked');
+  }
+
+  /** The session left nothing behind; its token knows how long it could have lived at most. */
+  function whyGone({ issuedAt, createdAt }: RefreshTokenContent, now: Microseconds) {
+    const idle = issuedAt + env.REFRESH_TOKEN_TTL * 1_000_000;
+    const oldest = createdAt + env.SESSION_MAX_AGE * 1_000_000;
+    return now >= Math.min(idle, oldest) ? 'session_expired' : 'session_revoked';
+  }
+
+  /** Stores a password as it should be stored. @returns the hash it has now; '' when it is another one meanwhile. */
+  async function upgrade({ id, passwordHash }: LoginCandidate, rehashed: string | undefined): Promise<string> {
+    if (rehashed === undefined) return passwordHash;
+    return (await users.rehash(id, passwordHash, rehashed)) ? rehashed : '';
+  }
+
+  /** Nobody and a wrong password alike, in time too: while there are hashes that take longer to check than ours, every refusal takes as long. */
+  async function invalidCredentials(started: number): Promise<Problem> {
+    if (await users.hasForeignHashes()) await setTimeout(REFUSAL_FLOOR - (performance.now() - started));
+    return new Problem('invalid_credentials');
+  }
+
+  /** Who it is, if password and door allow; and what must still hold when the session is opened. */
+  async function authenticate(email: string, password: string, context: RequestContext): Promise<Authenticated> {
+    const started = performance.now();
+    const user = await users.loginCandidate(email);
+    // Before the password is checked: what ends sessions after this is noticed. (What changed before it, {@link stillGood} notices.)
+    const epoch = knownEpoch(copy);
+    const generation = await sessions.generation(user?.id ?? NOBODY);
+    const { matches, rehashed } = await passwords.verify(password, user?.passwordHash);
+    if (user && !matches)
+      audit.note({ type: 'login.failed', actor: { type: 'user', id: null }, userId: user.id, context });
+    if (!user || !matches) throw await invalidCredentials(started);
+    if (user.closedUntil !== null) throw closed(user.closedUntil);
+    if (user.status === 'pending') throw new Problem('account_not_activated');
+    const passwordHash = await upgrade(user, rehashed);
+    return { userId: user.id, passwordHash, epoch, generation };
+  }
+
+  /** Whether the password was the account's, and its door open, once the session was there; if not, or not known, the session ends and nobody gets it. */
+  async function stillGood(userId: string, sessionId: string, passwordHash: string): Promise<boolean> {
+    let settled: string | undefined;
+    try {
+      settled = await users.settledPasswordHash(userId);
+    } finally {
+      if (settled !== passwordHash) await sessions.endOne(userId, sessionId);
+    }
+    return settled === passwordHash;
+  }
+
+  /** @returns undefined when everything was revoked since the generation was read. */
+  async function open({ userId, epoch, generation }: Authenticated, format: TokenFormat, device: Device) {
+    // What an older copy of Redis issued would be refused as soon as it is known for one; a generation of another Redis says nothing.
+    const { id, born } = knownEpoch(copy);
+    if (id !== epoch.id) return undefined;
+    const opaque = format === 'opaque' ? createOpaqueToken(userId) : undefined;
+    const sessionId = opaque?.sessionId ?? randomBytes(16).toString('base64url');
+    try {
+      const created = await sessions.create(userId, sessionId, format, device, { generation, notBefore: born });
+      if (created.status === 'closed') throw closed(new Date(created.until / 1000));
+      if (created.status === 'changed') return undefined;
+      await revocations.denySessions(userId, created.ended);
+      const session = { userId, sessionId, deviceName: device.deviceName, createdAt: created.createdAt };
+      const tokens = await issueFirst(session, opaque?.token, created.expiresIn);
+      return { ...tokens, firstSession: created.first };
+    } catch (error) {
+      // Whether it was opened or not, nobody will ever hold it.
+      if (!(error instanceof Problem)) await sessions.endOne(userId, sessionId).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** @param expiresInMs null: never. */
+  async function issueFirst(
+    session: Pick<Issue, 'userId' | 'sessionId' | 'deviceName' | 'createdAt'>,
+    opaqueToken: string | undefined,
+    expiresInMs: number | null,
+  ): Promise<IssuedTokens> {
+    const { sessionId, deviceName, createdAt } = session;
+    if (opaqueToken === undefined) {
+      const refresh = { counter: 0, issuedAt: createdAt, expiresInMs: expiresInMs ?? 0 };
+      return issuePair({ ...session, issuedAt: createdAt, refresh });
+    }
+    return {
+      accessToken: opaqueToken,
+      expiresIn: expiresInMs === null ? null : Math.floor(expiresInMs / 1000),
+      session: { id: sessionId, deviceName, createdAt: new Date(createdAt / 1000) },
+    };
   }
 
   return {
@@ -78,41 +212,47 @@ export function createLogin({ users, sessions, revocations, passwords, signingKe
      * @throws {Problem} `invalid_credentials` alike for an unknown address and a wrong password; with the right one
      *   `account_not_activated`, `account_suspended`.
      */
-    async login(email: string, password: string, device: Device): Promise<TokenPair & { firstSession: boolean }> {
-      const user = await users.loginCandidate(email);
-      const matches = await passwords.verify(password, user?.passwordHash);
-      if (!user || !matches) throw new Problem('invalid_credentials');
-      if (user.status === 'pending') throw new Problem('account_not_activated');
-      if (user.status === 'suspended') throw new Problem('account_suspended');
-      // Before the session exists: without a key there would be a session nobody holds.
-      await signingKeys.ensure();
-      const sessionId = randomBytes(16).toString('base64url');
-      const { createdAt, refreshExpiresIn, first, ended } = await sessions.create(user.id, sessionId, device);
-      if (ended.length > 0) await revocations.denySessions(ended);
-      const pair = await issue({
-        userId: user.id,
-        sessionId,
-        deviceName: device.deviceName,
-        createdAt,
-        issuedAt: createdAt,
-        refresh: { counter: 0, issuedAt: createdAt, expiresInMs: refreshExpiresIn },
-      });
-      return { ...pair, firstSession: first };
+    async login(
+      email: string,
+      password: string,
+      format: TokenFormat,
+      device: Device,
+      context: RequestContext,
+    ): Promise<IssuedTokens & { firstSession: boolean }> {
+      for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+        const authenticated = await authenticate(email, password, context);
+        const { userId, passwordHash } = authenticated;
+        // Before the session exists: without a key there would be a session nobody holds.
+        await signingKeys.ensure();
+        const tokens = await open(authenticated, format, device);
+        if (tokens && (await stillGood(userId, tokens.session.id, passwordHash))) {
+          audit.noteOwn('session.created', userId, context, { session_id: tokens.session.id, token_format: format });
+          return tokens;
+        }
+      }
+      throw new Problem('overloaded', { detail: 'The account is being changed at this moment', retryAfter: 1 });
     },
 
     /**
      * The successor of a refresh token; the same one for every caller within the grace.
-     * @param now milliseconds, to tell a session that idled away from one that was ended
      * @throws {Problem} `invalid_refresh_token`, `refresh_token_reused`, `session_expired`, `session_revoked`.
      */
-    async refresh(token: string, now: number): Promise<TokenPair> {
+    async refresh(token: string, context: RequestContext): Promise<IssuedTokens> {
       const presented = decodeRefreshToken(keyring, token);
       if (!presented) throw new Problem('invalid_refresh_token');
       await signingKeys.ensure();
-      const { userId, sessionId, counter, createdAt } = presented;
-      const outcome = await sessions.refresh(userId, sessionId, counter, createdAt);
-      if (outcome.status !== 'ok') throw await refused(outcome.status, presented, now);
-      return issue({
+      const { userId, sessionId, createdAt, issuedAt } = presented;
+      const { born } = knownEpoch(copy);
+      // A session that ended may stand on a shard that failed over; the log, read before the store is asked, still names it (ADR 20).
+      const ended = copy.denies({ userId, sessionId, issuedAt });
+      // A session of a Redis that is lost may stand in a copy of it that was restored.
+      const outcome =
+        issuedAt < born
+          ? ({ status: 'gone', now: await sessions.clock() } as const)
+          : await sessions.refresh(userId, sessionId, presented);
+      if (outcome.status !== 'ok') throw await refused(outcome, presented, context);
+      if (ended) throw new Problem('session_revoked');
+      return issuePair({
         userId,
         sessionId,
         deviceName: outcome.deviceName,
@@ -123,3 +263,7 @@ export function createLogin({ users, sessions, revocations, passwords, signingKe
     },
   };
 }
+
+/** Until the end of time is said without an instant. */
+const closed = (until: Date): Problem => new Problem('account_suspended', until < FAR_AWAY ? { until } : {});
+const FAR_AWAY = new Date('2200-01-01T00:00:00Z');

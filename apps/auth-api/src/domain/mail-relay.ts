@@ -1,5 +1,6 @@
 /**
- * The relay from outbox to queue and back: publishes what is owed, deletes what was accepted, publishes again what the queue lost.
+ * The relay from outbox to queue and back: publishes what is owed, takes back what is owed no more, deletes what was accepted,
+ * publishes again what the queue lost.
  * Every instance runs one; none is special.
  */
 import type { Logger } from 'pino';
@@ -10,6 +11,11 @@ import type { Outbox } from '../store/outbox.ts';
 const INTERVAL = 1000;
 /** Passes between two searches for lost jobs: every 10 s. */
 const SEARCH_EVERY = 10;
+/**
+ * Acceptances acknowledged at once. Fewer than that wait for the next pass: a row more or less hurts nobody, and while mails flow each look
+ * would find a few, for a transaction of its own.
+ */
+const ACKNOWLEDGE = 1000;
 /** Seconds a published mail is left alone before its job is looked for. */
 const LOST_AFTER = 10;
 
@@ -39,15 +45,22 @@ export function createMailRelay({
   let failing = false;
 
   async function publish(): Promise<void> {
-    while ((await outbox.publishPending(queue.add)) > 0);
+    while (await outbox.publishPending(queue.add));
+  }
+
+  async function withdraw(): Promise<void> {
+    while ((await outbox.withdrawPending(queue.withdraw)) > 0);
   }
 
   async function acknowledge(): Promise<void> {
-    for (let ids = await queue.accepted(); ids.length > 0; ids = await queue.accepted()) {
+    let ids: string[];
+    do {
+      ids = await queue.accepted(ACKNOWLEDGE);
+      if (ids.length === 0) return;
       // Row first: a crash in between leaves the report, and it is acted on again. What is no id of ours has no row.
       await outbox.delete(ids.filter((id) => OUTBOX_ID.test(id)));
       await queue.acknowledge(ids);
-    }
+    } while (ids.length === ACKNOWLEDGE);
   }
 
   /** A job in any state, failed ones too, is the worker's; only one that is nowhere was lost. */
@@ -64,7 +77,7 @@ export function createMailRelay({
 
   async function pass(): Promise<void> {
     try {
-      await publish();
+      await Promise.all([publish(), withdraw()]);
       await acknowledge();
       passes += 1;
       if (passes % searchEvery === 0) await republishLost();

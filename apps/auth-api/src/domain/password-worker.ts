@@ -2,7 +2,9 @@
  * What a thread of the password pool runs: argon2id, and before a new password is hashed the check that it is not easy to guess.
  * Both are CPU work of milliseconds, which the event loop of a service that verifies tokens must not do.
  */
+import { pbkdf2Sync, scryptSync, timingSafeEqual } from 'node:crypto';
 import { constants, setPriority } from 'node:os';
+import { type ForeignHash, readForeignHash } from '@latchkey/shared/password-hashes';
 import { hashSync, verifySync } from '@node-rs/argon2';
 import { ZxcvbnFactory } from '@zxcvbn-ts/core';
 import { adjacencyGraphs, dictionary as commonDictionary } from '@zxcvbn-ts/language-common';
@@ -18,6 +20,8 @@ try {
 /** OWASP Password Storage Cheat Sheet: argon2id with 19 MiB, 2 iterations, parallelism 1.
  * (`algorithm: 2` is the library's Algorithm.Argon2id, an ambient const enum that can't be imported.) */
 const ARGON2ID = { algorithm: 2, memoryCost: 19_456, timeCost: 2, parallelism: 1 } as const;
+/** How a hash of these parameters begins. */
+const OWN = '$argon2id$v=19$m=19456,t=2,p=1$';
 
 /** zxcvbn's 0–4: 2 is "protects from unthrottled online attacks", and ours are throttled. */
 const LEAST_SCORE = 2;
@@ -47,12 +51,40 @@ export type PasswordTask =
   | { type: 'hash'; password: string; knownToOthers: string[] }
   | { type: 'verify'; password: string; hash: string };
 
-export type PasswordTaskResult = { weak: boolean; hash: string } | { match: boolean };
+export interface PasswordCheck {
+  match: boolean;
+  /** What a password that matches should be stored as, if not as it is. */
+  rehashed?: string;
+}
+
+export type PasswordTaskResult = { weak: boolean; hash: string } | PasswordCheck;
+
+/** The other system's bytes are the password's own, not normalised. */
+function matchesForeign(password: string, hash: ForeignHash): boolean {
+  if (hash.scheme === 'argon2') return verifySync(hash.phc, password);
+  const { salt, key } = hash;
+  if (hash.scheme === 'scrypt') {
+    const { cost: N, blockSize: r, parallelism: p } = hash;
+    // Node counts some more than the 128 N r of RFC 7914.
+    const maxmem = 128 * r * (N + p + 2) + 1024 * 1024;
+    return timingSafeEqual(scryptSync(password, salt, key.length, { N, r, p, maxmem }), key);
+  }
+  const digest = hash.scheme === 'pbkdf2_sha256' ? 'sha256' : 'sha1';
+  return timingSafeEqual(pbkdf2Sync(password, salt, hash.iterations, key.length, digest), key);
+}
+
+function matches(raw: string, normalised: string, hash: string): boolean {
+  if (hash.startsWith('$argon2id$')) return verifySync(hash, normalised);
+  const foreign = readForeignHash(hash);
+  return !('refused' in foreign) && matchesForeign(raw, foreign);
+}
 
 /** Hashing is done for a weak password too, so that the answer takes the same time. */
 export default function run(task: PasswordTask): PasswordTaskResult {
   // NFKC: the same password typed on another keyboard must be the same bytes (NIST SP 800-63B section 5.1.1.2).
   const password = task.password.normalize('NFKC');
-  if (task.type === 'verify') return { match: verifySync(task.hash, password) };
-  return { weak: !isStrong(password, task.knownToOthers), hash: hashSync(password, ARGON2ID) };
+  if (task.type === 'hash')
+    return { weak: !isStrong(password, task.knownToOthers), hash: hashSync(password, ARGON2ID) };
+  const match = matches(task.password, password, task.hash);
+  return match && !task.hash.startsWith(OWN) ? { match, rehashed: hashSync(password, ARGON2ID) } : { match };
 }

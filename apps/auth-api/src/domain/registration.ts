@@ -1,12 +1,12 @@
 /** Registering, and asking for the link again. Neither tells whether an address is known: not by the answer, not by its time. */
 import { setTimeout } from 'node:timers/promises';
 import type { Registration, UserStore } from '../store/users.ts';
-import type { Passwords } from './passwords.ts';
+import { knownToOthers, type Passwords } from './passwords.ts';
 import type { RequestContext } from './request-context.ts';
 
 /**
- * Milliseconds a resend takes at least. For an unknown address nothing is written, which saves a flush to disk of a few milliseconds;
- * the floor lies above either. (Registering needs none: hashing dominates, and every outcome writes one mail.)
+ * Milliseconds a resend takes at least. Whoever is asked for, one transaction writes something and is flushed to disk; the floor lies above
+ * what one row or two more cost. (Registering needs none: hashing dominates, and every outcome writes one mail.)
  */
 const RESEND_FLOOR = 30;
 
@@ -17,8 +17,8 @@ export interface RegistrationOptions {
   passwords: Passwords;
   /** Throws `rate_limited` when the address has had its share of mail. */
   allowMail: (email: string) => Promise<void>;
-  /** Told after a commit that owes a mail, with the ids of those it replaced. */
-  onMailOwed: (superseded: readonly string[]) => void;
+  /** Told after a commit that owes a mail. */
+  onMailOwed: () => void;
 }
 
 export function createRegistration({ users, passwords, allowMail, onMailOwed }: RegistrationOptions) {
@@ -32,19 +32,16 @@ export function createRegistration({ users, passwords, allowMail, onMailOwed }: 
       context: RequestContext,
     ): Promise<void> {
       await allowMail(person.email);
-      const known = [person.email, ...person.email.split('@'), ...(person.displayName ? [person.displayName] : [])];
+      const known = knownToOthers(person.email, person.displayName);
       await users.register({ ...person, passwordHash: await passwords.hash(password, known) }, context);
-      onMailOwed([]);
+      onMailOwed();
     },
 
     /** @throws {Problem} `rate_limited`. */
     async resend(email: string, context: RequestContext): Promise<void> {
       await allowMail(email);
-      const [{ owed, superseded }] = await Promise.all([
-        users.resendActivation(email, context),
-        setTimeout(RESEND_FLOOR),
-      ]);
-      if (owed) onMailOwed(superseded);
+      const [owed] = await Promise.all([users.resendActivation(email, context), setTimeout(RESEND_FLOOR)]);
+      if (owed) onMailOwed();
     },
   };
 }

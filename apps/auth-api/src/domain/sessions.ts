@@ -2,6 +2,9 @@
 import { Problem } from '../problems.ts';
 import type { RevocationLog } from '../store/revocation-log.ts';
 import type { SessionStore } from '../store/sessions.ts';
+import type { Audit } from './audit.ts';
+import type { RequestContext } from './request-context.ts';
+import type { RevocationService } from './revocation.ts';
 
 export type Sessions = ReturnType<typeof createSessions>;
 
@@ -9,31 +12,44 @@ export type Sessions = ReturnType<typeof createSessions>;
  * Two writes, because the user's slot and the log's are not one in a Redis Cluster: the session first, then the log. If the second
  * fails the caller hears of it, the access token still opens the call that repeats it, and the script names the session again.
  */
-export function createSessions(store: SessionStore, revocations: RevocationLog) {
+export function createSessions(
+  store: SessionStore,
+  revocations: RevocationLog,
+  revocation: RevocationService,
+  audit: Audit,
+) {
   return {
     list: store.list,
 
     /** @throws {Problem} `session_unknown` */
-    async end(userId: string, sessionId: string): Promise<void> {
+    async end(userId: string, sessionId: string, context: RequestContext): Promise<void> {
       const ended = await store.endOne(userId, sessionId);
       if (ended.length === 0) throw new Problem('session_unknown');
-      await revocations.denySessions(ended);
+      await revocations.denySessions(userId, ended);
+      audit.noteOwn('session.ended', userId, context, { session_id: sessionId });
     },
 
     /** The session the caller's own access token names: it may be gone from Redis already, its access token must die all the same. */
-    async endCurrent(userId: string, sessionId: string): Promise<void> {
+    async endCurrent(userId: string, sessionId: string, context: RequestContext): Promise<void> {
       await store.endOne(userId, sessionId);
-      await revocations.denySessions([sessionId]);
+      await revocations.denySessions(userId, [sessionId]);
+      audit.noteOwn('session.ended', userId, context, { session_id: sessionId });
     },
 
-    /** @param current the session of the caller: refused too, even if Redis no longer knows it. */
-    async endAll(userId: string, current: string): Promise<void> {
-      await revocations.denySessions([...new Set([...(await store.endAll(userId)), current])]);
+    /** Logout everywhere is a cut-off: one write, however many sessions. */
+    async endAll(userId: string, context: RequestContext): Promise<void> {
+      await revocation.cutOff(userId, undefined);
+      audit.noteOwn('sessions.ended', userId, context);
     },
 
-    async endOthers(userId: string, current: string): Promise<void> {
+    /** @param context left out where another event tells of it. */
+    async endOthers(userId: string, current: string, context?: RequestContext): Promise<void> {
       const ended = await store.endOthers(userId, current);
-      await revocations.denySessions(ended.filter((id) => id !== current));
+      await revocations.denySessions(
+        userId,
+        ended.filter((id) => id !== current),
+      );
+      if (context) audit.noteOwn('sessions.ended', userId, context, { except: current });
     },
   };
 }

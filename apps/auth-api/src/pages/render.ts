@@ -7,8 +7,7 @@ import { inWords } from './language.ts';
 import { type Language, type Text, type Texts, texts } from './strings.ts';
 
 /** What a form of the page asks for. */
-export const ACTIONS = ['activate', 'renew'] as const;
-export type Action = (typeof ACTIONS)[number];
+export type Action = 'activate' | 'renew' | 'confirm';
 
 /** Pages that say what went wrong; `retry` is what the button tries again, without it the page is opened anew. */
 type FailurePage =
@@ -20,6 +19,12 @@ export type Page =
   | { name: 'pending'; email: string; validFor: number }
   | { name: 'activated'; email: string }
   | { name: 'expired' | 'renewed' | 'used' | 'superseded' | 'unknown' }
+  | { name: 'choosePassword'; email: string; validFor: number }
+  | { name: 'weakPassword'; email: string }
+  | { name: 'passwordSet' | 'resetExpired' | 'resetUsed' | 'resetUnknown' }
+  | { name: 'confirmAddress'; email: string; validFor: number }
+  | { name: 'addressConfirmed'; email: string }
+  | { name: 'changeExpired' | 'changeUsed' | 'changeUnknown' }
   | FailurePage;
 
 /** The two files and the icon the pages load: nothing else, from nowhere else. */
@@ -34,6 +39,17 @@ const SYMBOLS: Record<Page['name'], string> = {
   unavailable: 'clock',
   renewed: 'mail',
   superseded: 'mail',
+  choosePassword: 'key',
+  weakPassword: 'key',
+  passwordSet: 'check',
+  resetUsed: 'check',
+  resetExpired: 'clock',
+  resetUnknown: 'question',
+  confirmAddress: 'mail',
+  addressConfirmed: 'check',
+  changeUsed: 'check',
+  changeExpired: 'clock',
+  changeUnknown: 'question',
   unknown: 'question',
   invalid: 'question',
   failed: 'question',
@@ -49,13 +65,23 @@ function fingerprintOf(folder: string): string {
 function textOf(page: Page, speak: Texts, site: string, language: Language): Text {
   switch (page.name) {
     case 'pending':
-      return speak.pending(site, inWords(page.validFor, language));
+    case 'choosePassword':
+    case 'confirmAddress':
+      return speak[page.name](site, inWords(page.validFor, language));
     case 'limited':
       return speak.limited(inWords(page.wait, language));
     case 'activated':
     case 'expired':
     case 'used':
     case 'unknown':
+    case 'passwordSet':
+    case 'resetExpired':
+    case 'resetUsed':
+    case 'resetUnknown':
+    case 'addressConfirmed':
+    case 'changeExpired':
+    case 'changeUsed':
+    case 'changeUnknown':
       return speak[page.name](site);
     default:
       return speak[page.name];
@@ -66,8 +92,11 @@ function textOf(page: Page, speak: Texts, site: string, language: Language): Tex
 function actionOf(page: Page): Action | undefined {
   if (page.name === 'pending') return 'activate';
   if (page.name === 'expired') return 'renew';
+  if (page.name === 'confirmAddress') return 'confirm';
   return 'retry' in page ? page.retry : undefined;
 }
+
+export type Pages = ReturnType<typeof createPages>;
 
 /** @param publicUrl base of what people see: its host names the site, its path leads to the assets. */
 export function createPages(publicUrl: string) {
@@ -86,6 +115,7 @@ export function createPages(publicUrl: string) {
         symbol: SYMBOLS[page.name],
         action: actionOf(page),
         email: 'email' in page ? page.email : undefined,
+        passwordWeak: page.name === 'weakPassword',
         asset: (file: string) => `${assets}/${file}?v=${fingerprint}`,
       });
     },

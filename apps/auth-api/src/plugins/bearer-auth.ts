@@ -1,89 +1,131 @@
 /**
- * Who calls: the access token of `Authorization: Bearer` (RFC 6750), checked in memory. @fastify/jwt verifies the signature once per
- * token and keeps the result; whether the session was revoked is asked of the live copy of the revocation log each time.
+ * Who calls: the access token of `Authorization: Bearer` (RFC 6750). A JWT is checked in memory by the verifier that others embed; an opaque
+ * token is asked of the store.
  */
-import fastifyJwt, { type Secret } from '@fastify/jwt';
+import { VerifyError } from '@latchkey/verifier/errors';
 import type { RevocationCopy } from '@latchkey/verifier/revocation-copy';
+import type { Verifier } from '@latchkey/verifier/verifier';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
-import type { AccessTokenClaims } from '../domain/access-token.ts';
-import type { SigningKeys } from '../domain/signing-keys.ts';
+import { USER_SCOPE } from '../domain/access-token.ts';
+import { OPAQUE_PREFIX } from '../domain/opaque-token.ts';
 import { Problem } from '../problems.ts';
+import { knownEpoch } from '../store/revocation-log.ts';
 
-declare module '@fastify/jwt' {
-  interface FastifyJWT {
-    payload: AccessTokenClaims;
-    user: AccessTokenClaims;
-  }
+/** Whom an access token stands for, whatever its format. */
+export interface Caller {
+  /** A user's id, or a client's. */
+  sub: string;
+  /** undefined: a client that acts for itself. */
+  sid?: string | undefined;
+  scope: string;
+  /** Seconds; null: never expires. */
+  exp: number | null;
 }
+
+type UserCaller = Caller & { sid: string };
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** The claims of the caller's access token. @throws {Problem} `missing_token`, `invalid_token`, `session_revoked`, `dependency_unavailable`. */
-    authenticate(): Promise<AccessTokenClaims>;
+    /** Whom the caller's access token stands for; at once where nobody has to be asked. @throws {Problem} `missing_token`, `invalid_token`, `session_revoked`, `dependency_unavailable`. */
+    authenticateAnyone(): Caller | Promise<Caller>;
+    /** The same, of a user. @throws {Problem} also `insufficient_scope` for a client. */
+    authenticate(): Promise<UserCaller>;
+    /** The same, of a client with this scope. @throws {Problem} also `insufficient_scope`. */
+    authenticateClient(scope: string): Promise<Caller>;
+    /** The same, for an answer that goes on and on. @returns whether the token would still be accepted. */
+    authenticateListener(scope: string): Promise<() => boolean>;
   }
 }
 
-/** Verified tokens kept per key: about 1 KB each. */
-const CACHED_TOKENS = 10_000;
-
 export interface BearerAuthOptions {
-  signingKeys: SigningKeys;
+  verifier: Verifier;
   revocations: RevocationCopy;
-  issuer: string;
-  audience: string;
+  /** Asks the store for an opaque token. */
+  findOpaqueToken: (token: string, notBefore: number) => Promise<Caller | undefined>;
 }
 
 export const bearerAuth = fp(
-  async (app: FastifyInstance, { signingKeys, revocations, issuer, audience }: BearerAuthOptions) => {
-    // The algorithm is never the token's choice: fast-jwt takes it from the type of the key that `kid` names.
-    // (The plugin's types name only fast-jwt's own key callback; what it calls is this one.)
-    const keyOf = (_request: FastifyRequest, { header }: { header: { kid?: unknown } }) =>
-      signingKeys.publicPem(typeof header.kid === 'string' ? header.kid : '');
+  async (app: FastifyInstance, { verifier, revocations, findOpaqueToken }: BearerAuthOptions) => {
+    async function byOpaqueToken(token: string): Promise<Caller> {
+      const caller = await findOpaqueToken(token, knownEpoch(revocations).born);
+      if (!caller) throw new Problem('invalid_token');
+      return caller;
+    }
 
-    await app.register(fastifyJwt, {
-      secret: { public: keyOf as unknown as Secret },
-      decode: { complete: true },
-      verify: {
-        allowedIss: issuer,
-        allowedAud: audience,
-        checkTyp: 'at+jwt',
-        requiredClaims: ['exp', 'iat', 'sub', 'sid', 'jti'],
-        cache: CACHED_TOKENS,
-        // A refusal is never cached: a token may fail only because its key is not known yet.
-        errorCacheTTL: -1,
-      },
-    });
-
-    app.decorateRequest('authenticate', async function authenticate(this: FastifyRequest) {
-      // Asked first: a copy that may be out of date can't tell a good token from a revoked one.
-      if (!revocations.fresh()) {
-        throw new Problem('dependency_unavailable', {
-          detail: 'the revocations are not known at the moment',
-          retryAfter: 1,
-        });
-      }
-      if (this.headers.authorization === undefined) throw new Problem('missing_token');
-      let claims: AccessTokenClaims;
+    async function byJwt(token: string): Promise<Caller> {
       try {
-        claims = await this.jwtVerify<AccessTokenClaims>();
+        return await verifier.verify(token);
       } catch (error) {
         throw refusal(error);
       }
-      if (revocations.denies(claims.sid)) throw new Problem('session_revoked');
-      return claims;
+    }
+
+    function bySeenJwt(token: string): Caller | undefined {
+      try {
+        return verifier.verifySeen(token);
+      } catch (error) {
+        throw refusal(error);
+      }
+    }
+
+    /** At once where nobody has to be asked. */
+    function anyone({ headers: { authorization } }: FastifyRequest): Caller | Promise<Caller> {
+      if (authorization === undefined) throw new Problem('missing_token');
+      const token = bearerToken(authorization);
+      if (token.startsWith(OPAQUE_PREFIX)) return byOpaqueToken(token);
+      return bySeenJwt(token) ?? byJwt(token);
+    }
+
+    app.decorateRequest('authenticateAnyone', function authenticateAnyone(this: FastifyRequest) {
+      return anyone(this);
     });
+    app.decorateRequest('authenticate', async function authenticate(this: FastifyRequest) {
+      const caller = await anyone(this);
+      if (caller.sid === undefined) throw new Problem('insufficient_scope', { scope: USER_SCOPE });
+      return { ...caller, sid: caller.sid };
+    });
+    app.decorateRequest('authenticateClient', async function authenticateClient(this: FastifyRequest, scope: string) {
+      const caller = await anyone(this);
+      if (caller.sid !== undefined || !caller.scope.split(' ').includes(scope))
+        throw new Problem('insufficient_scope', { scope });
+      return caller;
+    });
+    app.decorateRequest(
+      'authenticateListener',
+      async function authenticateListener(this: FastifyRequest, scope: string) {
+        await this.authenticateClient(scope);
+        const { expires, identity } = await verifier.read(bearerToken(this.headers.authorization ?? ''));
+        return () => Date.now() < expires && !revocations.denies(identity);
+      },
+    );
   },
   { name: 'bearer-auth' },
 );
 
-/** @fastify/jwt refuses with 400 or 401; what is neither comes from loading the keys and keeps its meaning. */
+const BEARER = /^Bearer +([^ ]+)$/i;
+
+/** RFC 6750 section 2.1. @returns what is no token for what names none. */
+export function bearerToken(authorization: string): string {
+  // As nearly everybody writes it.
+  if (authorization.startsWith('Bearer ') && !authorization.includes(' ', 7)) return authorization.slice(7);
+  return BEARER.exec(authorization)?.[1] ?? '';
+}
+
 function refusal(error: unknown): unknown {
-  if (error instanceof Problem) return error;
-  const status = error instanceof Error && 'statusCode' in error ? error.statusCode : undefined;
-  const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
-  if (status === 400 || status === 401 || code.startsWith('FAST_JWT_') || code.startsWith('FST_JWT_')) {
-    return new Problem('invalid_token', { cause: error });
+  if (!(error instanceof VerifyError)) return error;
+  switch (error.code) {
+    case 'token_revoked':
+      return new Problem('session_revoked');
+    case 'revocations_unknown':
+      return new Problem('dependency_unavailable', {
+        detail: 'the revocations are not known at the moment',
+        retryAfter: 1,
+      });
+    case 'keys_unavailable':
+      // What loading the keys threw keeps its meaning.
+      return error.cause;
+    default:
+      return new Problem('invalid_token', { cause: error });
   }
-  return error;
 }

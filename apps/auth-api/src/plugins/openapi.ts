@@ -18,7 +18,12 @@ export const openapi = fp(
           license: { name: 'MIT', identifier: 'MIT' },
         },
         servers: [{ url: publicUrl }],
-        components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT (RFC 9068)' } } },
+        components: {
+          securitySchemes: {
+            bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT (RFC 9068)' },
+            client: { type: 'http', scheme: 'basic', description: 'Client id and secret (RFC 6749 section 2.3.1)' },
+          },
+        },
       },
     });
     await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });

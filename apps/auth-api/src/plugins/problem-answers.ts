@@ -50,7 +50,7 @@ function inputErrors(error: FastifyError): InputError[] {
 }
 
 /** A name as one part of a pointer (RFC 6901 section 3); ajv's `instancePath` is one already. */
-const escaped = (name: unknown): string => String(name).replaceAll('~', '~0').replaceAll('/', '~1');
+export const escaped = (name: unknown): string => String(name).replaceAll('~', '~0').replaceAll('/', '~1');
 
 /** A regular expression explains nothing to a person: the schema's description says in words what it wants (ajv's `verbose`). */
 function expectation(fault: FastifySchemaValidationError): string | undefined {
@@ -60,7 +60,8 @@ function expectation(fault: FastifySchemaValidationError): string | undefined {
   return `must be ${described ? schema.description : 'in the documented form'}`;
 }
 
-function asProblem(error: FastifyError): Problem {
+/** What went wrong, as the problem that tells of it. */
+export function asProblem(error: FastifyError): Problem {
   if (error instanceof Problem) return error;
   if (error.validation) return new Problem('invalid_request', { errors: inputErrors(error) });
   const known = FASTIFY_CODES[error.code];
@@ -125,9 +126,16 @@ export const problemAnswers = fp(
       if (problem.code === 'dependency_unavailable') {
         const dependency = unavailableDependency(problem.cause) ?? 'unknown';
         metrics.dependencyErrors.inc({ dependency });
-        request.log.error({ err: problem.cause, dependency, route: request.routeOptions.url }, 'a dependency is down');
-      } else if (problem.status >= 500) {
-        request.log.error({ err: problem.cause ?? problem, route: request.routeOptions.url }, 'request failed');
+        request.log.error(
+          { request_id: request.id, err: problem.cause, dependency, route: request.routeOptions.url },
+          'a dependency is down',
+        );
+      } else if (problem.code === 'internal_error') {
+        // (`overloaded` is meant: thousands of them are no thousands of errors. The request's own line and metric tell of it.)
+        request.log.error(
+          { request_id: request.id, err: problem.cause ?? problem, route: request.routeOptions.url },
+          'request failed',
+        );
       }
       return sendProblem(problem, request, reply);
     });

@@ -28,7 +28,14 @@ export const requestLog = fp(
       metrics.requests.observe({ route, method, status: reply.statusCode }, reply.elapsedTime / 1000);
       if (!QUIET.has(route)) {
         request.log.info(
-          { method, route, status: reply.statusCode, ms: Math.round(reply.elapsedTime * 10) / 10, ip: request.ip },
+          {
+            request_id: request.id,
+            method,
+            route,
+            status: reply.statusCode,
+            ms: Math.round(reply.elapsedTime * 10) / 10,
+            ip: request.ip,
+          },
           'request',
         );
       }

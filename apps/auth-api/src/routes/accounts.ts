@@ -6,10 +6,10 @@ import type { RegistrationService } from '../domain/registration.ts';
 import { Problem } from '../problems.ts';
 import type { RateLimits } from '../rate-limits.ts';
 import { preferredLocale, requestContext } from './request-context.ts';
-import { ActivationKey, answers, DisplayName, Email, Instant, Locale, NewPassword, NoBody } from './schemas.ts';
+import { answers, DisplayName, Email, Instant, Locale, MailedKey, NewPassword, NoBody } from './schemas.ts';
 
 const ActivationRequired = Type.Object({ status: Type.Literal('activation_required') });
-const KeyParams = Type.Object({ key: ActivationKey });
+const KeyParams = Type.Object({ key: MailedKey });
 
 /** A replaced key is answered like one that never was: both do nothing, and never will again. */
 const DEAD_KEY = {
@@ -130,7 +130,7 @@ export const accountRoutes: FastifyPluginAsyncTypebox<AccountRoutesOptions> = as
     },
     async (request) => {
       await rateLimits.consume('activationPerIp', request.ip);
-      const outcome = await activation.activate(request.params.key);
+      const outcome = await activation.activate(request.params.key, requestContext(request));
       if (outcome.status !== 'activated') throw dead(outcome);
       const { id, email } = outcome.user;
       return { user: { id, email, status: 'active' as const } };

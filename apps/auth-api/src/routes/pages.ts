@@ -1,16 +1,18 @@
-/** The page a mailed link leads to. Opening it changes nothing, however often and whoever does: only its button does. */
-import formbody from '@fastify/formbody';
+/** The pages mailed links lead to. Opening one changes nothing, however often and whoever does: only its button does. */
 import fastifyStatic from '@fastify/static';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { Value } from 'typebox/value';
 import type { Activation, DeadKey } from '../domain/activation.ts';
-import { chooseLanguage } from '../pages/language.ts';
-import { ACTIONS, ASSETS_FOLDER, createPages, type Page } from '../pages/render.ts';
-import { texts } from '../pages/strings.ts';
+import type { EmailChange } from '../domain/email-change.ts';
+import type { PasswordReset } from '../domain/password-reset.ts';
+import { ASSETS_FOLDER, createPages } from '../pages/render.ts';
 import type { RateLimits } from '../rate-limits.ts';
+import { changeEmailPage } from './change-email-page.ts';
+import { FormLanguage, KeyParams, oneOf, pageAnswers, servePages } from './page-kit.ts';
 import { requestContext } from './request-context.ts';
+import { resetPasswordPage } from './reset-password-page.ts';
 
 /** Nothing from elsewhere, nothing inline, no frame around it, and no word to anybody about where the visitor came from. */
 const HEADERS = {
@@ -27,50 +29,25 @@ const HEADERS = {
 /** Seconds a browser keeps an asset whose address has the fingerprint of its content: a year, which is for ever (RFC 9111 has no more). */
 const KEEP_ASSET = 31_536_000;
 
-const oneOf = <const T extends string>(values: readonly T[]) => Type.Union(values.map((value) => Type.Literal(value)));
-
-/** Any text: people mangle links, and are told so by a page that helps. */
-const KeyParams = Type.Object({ key: Type.String({ description: '32 base62 characters, from the mailed link' }) });
-const Form = Type.Object(
-  {
-    action: oneOf(ACTIONS),
-    lang: Type.Optional(oneOf(Object.keys(texts))),
-  },
-  { additionalProperties: false },
-);
+const ACTIVATION_ACTIONS = ['activate', 'renew'] as const;
+const Form = Type.Object({ action: oneOf(ACTIVATION_ACTIONS), lang: FormLanguage }, { additionalProperties: false });
 
 const STATUS_OF = { pending: 200, expired: 410, used: 410, superseded: 404, unknown: 404 } as const satisfies Record<
   DeadKey['status'] | 'pending',
   number
 >;
 
-/** The `response` of a page's route: HTML under every status it can have, what went wrong included. */
-function pageAnswers(own: Record<number, string>): Record<number, unknown> {
-  const everywhere = {
-    400: 'What the browser sent is not understood',
-    413: 'The body is too large',
-    415: 'The body is not a form',
-    429: 'Too many requests; says how long to wait',
-    500: 'A fault here',
-    503: 'A part this service needs is away; offers to try again',
-  };
-  return Object.fromEntries(
-    Object.entries({ ...everywhere, ...own }).map(([status, description]) => [
-      status,
-      { description, content: { 'text/html': { schema: Type.String() } } },
-    ]),
-  );
-}
-
 export interface PageRoutesOptions {
   activation: Activation;
+  passwordReset: PasswordReset;
+  emailChange: EmailChange;
   rateLimits: RateLimits;
   publicUrl: string;
 }
 
 export const pageRoutes: FastifyPluginAsyncTypebox<PageRoutesOptions> = async (
   app,
-  { activation, rateLimits, publicUrl },
+  { activation, passwordReset, emailChange, rateLimits, publicUrl },
 ) => {
   const pages = createPages(publicUrl);
 
@@ -95,21 +72,9 @@ export const pageRoutes: FastifyPluginAsyncTypebox<PageRoutesOptions> = async (
   });
 
   const activationPage: FastifyPluginAsyncTypebox = async (page) => {
-    // A page is posted by a form; whatever else comes is answered 415.
-    page.removeAllContentTypeParsers();
-    await page.register(formbody);
-
-    function htmlOf(content: Page, request: FastifyRequest, reply: FastifyReply, known?: string): string {
-      const asked = Value.Check(Form, request.body) ? request.body.lang : undefined;
-      const language = chooseLanguage(asked ?? known, request.headers['accept-language']);
-      reply.header('content-language', language).type('text/html; charset=utf-8');
-      return pages.render(content, language);
-    }
-
-    // What goes wrong is classified, counted and logged where it is for every route (problem-answers.ts); people get it as a page.
-    page.addHook('onSend', async (request, reply, payload) => {
-      if (!String(reply.getHeader('content-type')).startsWith('application/problem+json')) return payload;
-      return htmlOf(failurePage(request, reply), request, reply);
+    const htmlOf = await servePages(page, pages, {
+      unknown: { name: 'unknown' },
+      retry: (body) => (Value.Check(Form, body) ? body.action : undefined),
     });
 
     page.get(
@@ -169,27 +134,15 @@ export const pageRoutes: FastifyPluginAsyncTypebox<PageRoutesOptions> = async (
           if (status !== 'renewed') reply.code(STATUS_OF[status]);
           return htmlOf({ name: status }, request, reply);
         }
-        const outcome = await activation.activate(key);
+        const outcome = await activation.activate(key, requestContext(request));
         if (outcome.status === 'activated')
           return htmlOf({ name: 'activated', email: outcome.user.email }, request, reply);
         reply.code(STATUS_OF[outcome.status]);
         return htmlOf({ name: outcome.status }, request, reply);
       },
     );
-
-    // A link that lost a piece or gained one on its way.
-    page.setNotFoundHandler(async (request, reply) => {
-      reply.code(404);
-      return htmlOf({ name: 'unknown' }, request, reply);
-    });
   };
   await app.register(activationPage, { prefix: '/activate' });
+  await app.register(resetPasswordPage, { prefix: '/reset-password', pages, passwordReset, rateLimits });
+  await app.register(changeEmailPage, { prefix: '/change-email', pages, emailChange, rateLimits });
 };
-
-/** The page for a request that was refused: what its button does is what was refused. */
-function failurePage({ method, body }: FastifyRequest, reply: FastifyReply): Page {
-  const retry = method === 'POST' && Value.Check(Form, body) ? { retry: body.action } : {};
-  if (reply.statusCode === 429) return { name: 'limited', wait: Number(reply.getHeader('retry-after')), ...retry };
-  if (reply.statusCode === 503) return { name: 'unavailable', ...retry };
-  return reply.statusCode < 500 ? { name: 'invalid' } : { name: 'failed', ...retry };
-}

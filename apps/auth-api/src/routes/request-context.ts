@@ -1,7 +1,7 @@
 /** What of a request the domain and the queue get to see. */
 import type { FastifyRequest } from 'fastify';
 import type { RequestContext } from '../domain/request-context.ts';
-import type { Device } from '../store/sessions.ts';
+import type { Device } from '../store/devices.ts';
 
 /** W3C Trace Context section 3.2, version 00. */
 const TRACEPARENT = /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
@@ -11,16 +11,21 @@ export function requestContext(request: FastifyRequest): RequestContext {
   return {
     requestId: request.id,
     traceparent: typeof traceparent === 'string' && TRACEPARENT.test(traceparent) ? traceparent : undefined,
+    ip: request.ip,
+    userAgent: userAgent(request),
   };
 }
 
 /** Enough of a user agent to recognise a device by. */
 const USER_AGENT_LENGTH = 200;
 
+const userAgent = (request: FastifyRequest): string | null =>
+  request.headers['user-agent']?.slice(0, USER_AGENT_LENGTH) ?? null;
+
 export function device(request: FastifyRequest, deviceName: string | undefined): Device {
   return {
     deviceName: deviceName ?? null,
-    userAgent: request.headers['user-agent']?.slice(0, USER_AGENT_LENGTH) ?? null,
+    userAgent: userAgent(request),
     ip: request.ip,
   };
 }

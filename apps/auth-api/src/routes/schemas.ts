@@ -1,10 +1,12 @@
 /** What requests and answers look like. Validation, serialisation and the OpenAPI document are all made from these. */
+import {
+  EMAIL_PATTERN,
+  LOCALE_PATTERN,
+  LONGEST_DISPLAY_NAME,
+  PRINTABLE_PATTERN,
+} from '@latchkey/shared/account-fields';
 import { type TSchema, Type } from 'typebox';
-import { EMAIL_PATTERN } from '../domain/email-address.ts';
 import { type ProblemCode, statusesOf } from '../problems.ts';
-
-/** No control characters: nothing that could start a header line, end a C string or move a terminal's cursor. */
-const PRINTABLE = '^[^\\u0000-\\u001F\\u007F-\\u009F\\u2028\\u2029\\uD800-\\uDFFF]*$';
 
 export const Email = Type.String({
   pattern: EMAIL_PATTERN,
@@ -31,25 +33,24 @@ export const Password = Type.String({
 });
 export const DisplayName = Type.String({
   minLength: 1,
-  maxLength: 100,
-  pattern: PRINTABLE,
+  maxLength: LONGEST_DISPLAY_NAME,
+  pattern: PRINTABLE_PATTERN,
   description: 'text without control characters',
   examples: ['Ada Lovelace'],
 });
 export const DeviceName = Type.String({
   minLength: 1,
   maxLength: 100,
-  pattern: PRINTABLE,
+  pattern: PRINTABLE_PATTERN,
   description: 'text without control characters',
   examples: ['Pixel 9'],
 });
-/** BCP 47, the part of its syntax that names a language, a script and a region. */
 export const Locale = Type.String({
-  pattern: '^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$',
+  pattern: LOCALE_PATTERN,
   description: 'a BCP 47 language tag',
   examples: ['de', 'en-GB'],
 });
-export const ActivationKey = Type.String({ maxLength: 128, description: '32 base62 characters, from the mailed link' });
+export const MailedKey = Type.String({ maxLength: 128, description: '32 base62 characters, from the mailed link' });
 export const Instant = Type.String({ format: 'date-time' });
 const Seconds = Type.Integer({ minimum: 0 });
 
@@ -80,7 +81,8 @@ export const NoBody = Type.Unsafe<null | Record<string, never>>({
 
 export const NoContent = Type.Null({ description: 'Done' });
 
-const problemSchema = (codes: readonly ProblemCode[]) =>
+/** RFC 9457. */
+export const problemSchema = (codes: readonly ProblemCode[]) =>
   Type.Object(
     {
       type: Type.String(),
@@ -91,6 +93,7 @@ const problemSchema = (codes: readonly ProblemCode[]) =>
       errors: Type.Optional(
         Type.Array(Type.Object({ pointer: Type.String({ description: 'RFC 6901' }), detail: Type.String() })),
       ),
+      until: Type.Optional(Instant),
       request_id: Type.String(),
     },
     { description: `RFC 9457 problem: ${codes.join(', ')}` },
@@ -117,5 +120,10 @@ export function answers(success: Record<number, TSchema>, ...codes: ProblemCode[
   return { ...Object.fromEntries(problems), ...success };
 }
 
-/** What `request.authenticate()` can refuse with. */
-export const UNAUTHENTICATED = ['missing_token', 'invalid_token', 'session_revoked'] as const satisfies ProblemCode[];
+/** What `request.authenticate()` and its like can refuse with. */
+export const UNAUTHENTICATED = [
+  'missing_token',
+  'invalid_token',
+  'session_revoked',
+  'insufficient_scope',
+] as const satisfies ProblemCode[];

@@ -2,25 +2,13 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import type { Sessions } from '../domain/sessions.ts';
-import { answers, Instant, NoContent, UNAUTHENTICATED } from './schemas.ts';
+import { requestContext } from './request-context.ts';
+import { answers, NoContent, UNAUTHENTICATED } from './schemas.ts';
+import { SessionFields, sessionFields } from './session-fields.ts';
 
 const SessionList = Type.Object({
-  sessions: Type.Array(
-    Type.Object({
-      id: Type.String(),
-      device_name: Type.Union([Type.String(), Type.Null()]),
-      user_agent: Type.Union([Type.String(), Type.Null()]),
-      ip: Type.String(),
-      token_format: Type.Literal('jwt'),
-      created_at: Instant,
-      last_seen_at: Instant,
-      expires_at: Type.Union([Instant, Type.Null()]),
-      current: Type.Boolean(),
-    }),
-  ),
+  sessions: Type.Array(Type.Object({ ...SessionFields, current: Type.Boolean() })),
 });
-
-const instant = (ms: number) => new Date(ms).toISOString();
 
 export const sessionRoutes: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = async (app, { sessions }) => {
   const security = [{ bearer: [] }];
@@ -41,17 +29,7 @@ export const sessionRoutes: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = 
       reply.header('cache-control', 'no-store');
       const list = await sessions.list(sub);
       return {
-        sessions: list.map((session) => ({
-          id: session.id,
-          device_name: session.deviceName,
-          user_agent: session.userAgent,
-          ip: session.ip,
-          token_format: 'jwt' as const,
-          created_at: instant(session.createdAt / 1000),
-          last_seen_at: instant(session.lastSeenAt / 1000),
-          expires_at: instant(session.expiresAt),
-          current: session.id === sid,
-        })),
+        sessions: list.map((session) => ({ ...sessionFields(session), current: session.id === sid })),
       };
     },
   );
@@ -69,7 +47,7 @@ export const sessionRoutes: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = 
     },
     async (request, reply) => {
       const { sub, sid } = await request.authenticate();
-      await sessions.endCurrent(sub, sid);
+      await sessions.endCurrent(sub, sid, requestContext(request));
       return reply.code(204).send();
     },
   );
@@ -88,7 +66,7 @@ export const sessionRoutes: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = 
     },
     async (request, reply) => {
       const { sub } = await request.authenticate();
-      await sessions.end(sub, request.params.id);
+      await sessions.end(sub, request.params.id, requestContext(request));
       return reply.code(204).send();
     },
   );
@@ -107,8 +85,8 @@ export const sessionRoutes: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = 
     },
     async (request, reply) => {
       const { sub, sid } = await request.authenticate();
-      if (request.query.except === 'current') await sessions.endOthers(sub, sid);
-      else await sessions.endAll(sub, sid);
+      if (request.query.except === 'current') await sessions.endOthers(sub, sid, requestContext(request));
+      else await sessions.endAll(sub, requestContext(request));
       return reply.code(204).send();
     },
   );

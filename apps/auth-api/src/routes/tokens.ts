@@ -1,23 +1,18 @@
 /** Login and refresh. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import { emailKey } from '@latchkey/shared/account-fields';
 import { Type } from 'typebox';
-import { emailKey } from '../domain/email-address.ts';
-import type { Login, TokenPair } from '../domain/login.ts';
+import type { IssuedTokens, Login } from '../domain/login.ts';
 import type { RateLimits } from '../rate-limits.ts';
-import { device } from './request-context.ts';
+import { device, requestContext } from './request-context.ts';
 import { answers, DeviceName, Email, Password, TokenResponse } from './schemas.ts';
 
-const body = (pair: TokenPair, firstSession: boolean) => ({
-  access_token: pair.accessToken,
+const body = ({ accessToken, expiresIn, refresh, session }: IssuedTokens, firstSession: boolean) => ({
+  access_token: accessToken,
   token_type: 'Bearer' as const,
-  expires_in: pair.expiresIn,
-  refresh_token: pair.refreshToken,
-  refresh_expires_in: pair.refreshExpiresIn,
-  session: {
-    id: pair.session.id,
-    device_name: pair.session.deviceName,
-    created_at: pair.session.createdAt.toISOString(),
-  },
+  expires_in: expiresIn,
+  ...(refresh && { refresh_token: refresh.token, refresh_expires_in: refresh.expiresIn }),
+  session: { id: session.id, device_name: session.deviceName, created_at: session.createdAt.toISOString() },
   first_session: firstSession,
 });
 
@@ -44,7 +39,7 @@ export const tokenRoutes: FastifyPluginAsyncTypebox<TokenRoutesOptions> = async 
             email: Email,
             password: Password,
             device_name: Type.Optional(DeviceName),
-            token_format: Type.Optional(Type.Literal('jwt')),
+            token_format: Type.Optional(Type.Union([Type.Literal('jwt'), Type.Literal('opaque')])),
           },
           { additionalProperties: false },
         ),
@@ -59,12 +54,18 @@ export const tokenRoutes: FastifyPluginAsyncTypebox<TokenRoutesOptions> = async 
       },
     },
     async (request) => {
-      const { email, password, device_name: deviceName } = request.body;
+      const { email, password, device_name: deviceName, token_format: format = 'jwt' } = request.body;
       await rateLimits.consume('loginPerIp', request.ip);
       await rateLimits.consume('loginPerAccount', emailKey(email));
-      const { firstSession, ...pair } = await login.login(email, password, device(request, deviceName));
+      const { firstSession, ...tokens } = await login.login(
+        email,
+        password,
+        format,
+        device(request, deviceName),
+        requestContext(request),
+      );
       await rateLimits.reset('loginPerAccount', emailKey(email));
-      return body(pair, firstSession);
+      return body(tokens, firstSession);
     },
   );
 
@@ -89,6 +90,6 @@ export const tokenRoutes: FastifyPluginAsyncTypebox<TokenRoutesOptions> = async 
         ),
       },
     },
-    async (request) => body(await login.refresh(request.body.refresh_token, Date.now()), false),
+    async (request) => body(await login.refresh(request.body.refresh_token, requestContext(request)), false),
   );
 };

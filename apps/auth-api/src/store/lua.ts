@@ -1,22 +1,24 @@
 /** Loads `store/lua/<name>-<number of KEYS>.lua` and makes it callable. */
+
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Redis } from 'ioredis';
+import type { RedisConnection } from '@latchkey/shared/redis-connections';
 
 // Beside this file as sources and beside the bundle once built.
-const folder = join(import.meta.dirname, 'lua');
+const read = (file: string) => readFileSync(join(import.meta.dirname, 'lua', file), 'utf8');
 
 /**
- * Defines the script on the connection: ioredis sends its SHA-1 (EVALSHA) and the text only to a server that does not know it.
- * @returns a call: KEYS and ARGV in, the script's reply out. Rejects as any command does.
+ * Defines the script on the connection, behind `prelude.lua`: ioredis sends its SHA-1 (EVALSHA) and the text only to a server that does
+ * not know it.
+ * @returns a call: KEYS and ARGV in, the script's reply out. Rejects like a command.
  */
 export function defineScript<Reply>(
-  redis: Redis,
+  redis: RedisConnection,
   file: `${string}.lua`,
-): (keys: readonly string[], args: readonly (string | number)[]) => Promise<Reply> {
+): (keys: readonly string[], args: readonly (string | number | Buffer)[]) => Promise<Reply> {
   const name = `script ${file}`;
   const numberOfKeys = Number(file.match(/-(\d+)\.lua$/)?.[1]);
-  redis.defineCommand(name, { numberOfKeys, lua: readFileSync(join(folder, file), 'utf8') });
-  const command = Reflect.get(redis, name) as (...args: (string | number)[]) => Promise<Reply>;
+  redis.defineCommand(name, { numberOfKeys, lua: read('prelude.lua') + read(file) });
+  const command = Reflect.get(redis, name) as (...args: (string | number | Buffer)[]) => Promise<Reply>;
   return (keys, args) => command.call(redis, ...keys, ...args);
 }

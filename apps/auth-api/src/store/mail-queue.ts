@@ -1,17 +1,53 @@
 /** The API's side of the queue: adds jobs, asks whether they still exist, hears which mails were accepted. */
+
 import { MAIL_JOB_OPTIONS, MAIL_QUEUE } from '@latchkey/shared/mail-jobs';
-import type { RedisKeys } from '@latchkey/shared/redis-keys';
-import { Queue } from 'bullmq';
-import type { Redis } from 'ioredis';
+import type { RedisConnection } from '@latchkey/shared/redis-connections';
+import { MAIL_LEDGER_TTL, type RedisKeys } from '@latchkey/shared/redis-keys';
+import { ErrorCode, type Job, Queue } from 'bullmq';
 import type { OwedMail } from './outbox.ts';
 
 export type MailQueue = ReturnType<typeof createMailQueue>;
 
-/** Acceptances taken at once. */
-const BATCH = 1000;
+/** A mail in the failed set. Nothing in it is a secret: its job holds none. */
+export interface FailedMail {
+  id: string;
+  /** Job name. */
+  name: string;
+  to: string | null;
+  userId: string | null;
+  requestId: string | null;
+  /** When it was owed first. */
+  createdAt: Date;
+  failedAt: Date;
+  /** Tries it had. */
+  attempts: number;
+  /** What the last try ended with, as the worker's log has it. */
+  reason: string;
+}
+
+/** The longest text of a job that is shown: a reason may quote a mail server. */
+const LONGEST = 500;
+
+/** What a job says of its mail. Nobody has checked its payload: an invalid one is a reason to be here. */
+function failedMail(job: Job): FailedMail {
+  const payload: Record<string, unknown> = typeof job.data === 'object' && job.data !== null ? job.data : {};
+  const text = (value: unknown) => (typeof value === 'string' ? value.slice(0, LONGEST) : null);
+  return {
+    id: job.id ?? '',
+    name: job.name.slice(0, LONGEST),
+    to: text(payload.to),
+    userId: UUID.exec(text(payload.user_id) ?? '')?.[0] ?? null,
+    requestId: text(payload.request_id),
+    createdAt: new Date(job.timestamp),
+    failedAt: new Date(job.finishedOn ?? job.timestamp),
+    attempts: job.attemptsMade,
+    reason: text(job.failedReason) ?? '',
+  };
+}
+const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 /** @param redis with the profile `queueProducer`: a call fails at once while Redis is away. */
-export function createMailQueue(redis: Redis, keys: RedisKeys, onError: (error: Error) => void) {
+export function createMailQueue(redis: RedisConnection, keys: RedisKeys, onError: (error: Error) => void) {
   let opened: Queue | undefined;
 
   /**
@@ -35,21 +71,35 @@ export function createMailQueue(redis: Redis, keys: RedisKeys, onError: (error: 
     }
   }
 
+  async function remove(ids: readonly string[]): Promise<void> {
+    if (ids.length === 0) return;
+    const open = await queue();
+    await Promise.all(ids.map((id) => open.remove(id)));
+  }
+
   return {
     /** Adds jobs; one whose id is in the queue already is left as it is. */
     async add(mails: readonly OwedMail[]): Promise<void> {
-      const jobs = mails.map(({ id, name, payload }) => ({
+      const jobs = mails.map(({ id, name, payload, createdAt }) => ({
         name,
         data: payload,
-        opts: { ...MAIL_JOB_OPTIONS, jobId: id },
+        // The age of a job is that of its mail, however late or often it is published.
+        opts: { ...MAIL_JOB_OPTIONS, jobId: id, timestamp: createdAt.getTime() },
       }));
       await (await queue()).addBulk(jobs);
     },
 
-    /** Takes jobs out that are not being worked on; a mail on its way arrives with a link that is dead already. */
-    async remove(ids: readonly string[]): Promise<void> {
-      const open = await queue();
-      await Promise.allSettled(ids.map((id) => open.remove(id)));
+    /** Takes jobs out that are not being worked on. @throws what Redis throws. */
+    remove,
+
+    /**
+     * Has mails that are owed no more not sent any more: says so in the send ledger, which the worker asks last thing before a mail's data,
+     * and takes their jobs out. Only a mail whose data is on its way right now still arrives, with a link that is dead.
+     * @throws what Redis throws.
+     */
+    async withdraw(ids: readonly string[]): Promise<void> {
+      await Promise.all(ids.map((id) => redis.set(keys.mailLedger(id), 'withdrawn', 'EX', MAIL_LEDGER_TTL)));
+      await remove(ids);
     },
 
     /** Those of the ids that are in no state of the queue: the job was lost with Redis. */
@@ -59,8 +109,42 @@ export function createMailQueue(redis: Redis, keys: RedisKeys, onError: (error: 
       return ids.filter((_, index) => states[index] === 'unknown');
     },
 
-    /** Mails a mail server has accepted and nobody has acknowledged yet. */
-    accepted: (): Promise<string[]> => redis.srandmember(keys.mailAccepted, BATCH),
+    /** A page of the failed set, the last to fail first. @param skip how many came before it. */
+    async listFailed({ skip, limit }: { skip: number; limit: number }): Promise<FailedMail[]> {
+      const jobs = await (await queue()).getFailed(skip, skip + limit - 1);
+      // A job that is taken out meanwhile reads as undefined.
+      return jobs.filter((job) => job !== undefined).map(failedMail);
+    },
+
+    /** One of the failed set. */
+    async findFailed(id: string): Promise<FailedMail | undefined> {
+      const open = await queue();
+      const [state, job] = await Promise.all([open.getJobState(id), open.getJob(id)]);
+      return job && state === 'failed' ? failedMail(job) : undefined;
+    },
+
+    /** Puts a failed job back into the queue, as one that has not been tried. @returns whether it was in the failed set. */
+    async retryFailed(id: string): Promise<boolean> {
+      const job = await (await queue()).getJob(id);
+      if (!job) return false;
+      try {
+        await job.retry('failed', { resetAttemptsMade: true, resetAttemptsStarted: true });
+        return true;
+      } catch (error) {
+        if (error instanceof Error && 'code' in error && error.code === ErrorCode.JobNotInState) return false;
+        if (error instanceof Error && 'code' in error && error.code === ErrorCode.JobNotExist) return false;
+        throw error;
+      }
+    },
+
+    /** Takes one job out, whatever its state. @returns false when a worker holds it: then it stays. */
+    async takeOut(id: string): Promise<boolean> {
+      const open = await queue();
+      return (await open.remove(id)) === 1 || (await open.getJobState(id)) === 'unknown';
+    },
+
+    /** Mails a mail server has accepted and nobody has acknowledged yet, `most` of them at most. */
+    accepted: (most: number): Promise<string[]> => redis.srandmember(keys.mailAccepted, most),
 
     /** Acknowledges: their outbox rows are gone. */
     async acknowledge(ids: readonly string[]): Promise<void> {

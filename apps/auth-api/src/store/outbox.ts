@@ -1,10 +1,20 @@
 /** The outbox: mails that are owed, each until a mail server has accepted it. */
 import type { Database } from '@latchkey/shared/database';
+import { Prisma } from '@latchkey/shared/generated/prisma/client';
+import type { MailJobName } from '@latchkey/shared/mail-jobs';
 
 export interface OwedMail {
   id: string;
   name: string;
   payload: unknown;
+  /** When it was committed. */
+  createdAt: Date;
+}
+
+export interface Backlog {
+  mails: number;
+  /** Seconds for which the oldest mail that is not published has been owed; 0 when there is none. */
+  unpublishedAge: number;
 }
 
 export type Outbox = ReturnType<typeof createOutbox>;
@@ -14,23 +24,37 @@ const BATCH = 200;
 /** Milliseconds: Redis answers within 1 s or the batch is put back. */
 const TRANSACTION_TIMEOUT = 5000;
 
+/**
+ * SQL of a change after which links mailed before are dead: the mails with such a link that are still owed to the users (`id`) of the part
+ * `of`, and are of these kinds, are owed no more, and a relay will tell the queue. Notices stay.
+ */
+export function withdrawn(of: string, ...kinds: readonly MailJobName[]): Prisma.Sql {
+  return Prisma.sql`dead_mails AS (
+    DELETE FROM mail_outbox
+    WHERE payload ->> 'user_id' IN (SELECT id::text FROM ${Prisma.raw(of)}) AND payload ? 'attempt' AND name = ANY(${kinds})
+    RETURNING id
+  ), withdrawn AS (
+    INSERT INTO mail_withdrawals (id) SELECT id FROM dead_mails
+  )`;
+}
+
 export function createOutbox(db: Database) {
   return {
     /**
      * Hands the oldest unpublished mails to `publish` and marks them published once it has succeeded. Rows another instance holds are
      * skipped; a crash in between leaves them unpublished, and publishing again is harmless (the row's id is the job's).
-     * @returns how many it published.
+     * @returns whether there may be more.
      */
-    async publishPending(publish: (mails: OwedMail[]) => Promise<void>): Promise<number> {
+    async publishPending(publish: (mails: OwedMail[]) => Promise<void>): Promise<boolean> {
       return db.$transaction(
         async (tx) => {
           const mails = await tx.$queryRaw<OwedMail[]>`
-            SELECT id, name, payload FROM mail_outbox WHERE published_at IS NULL
+            SELECT id, name, payload, created_at AS "createdAt" FROM mail_outbox WHERE published_at IS NULL
             ORDER BY created_at LIMIT ${BATCH} FOR UPDATE SKIP LOCKED`;
-          if (mails.length === 0) return 0;
+          if (mails.length === 0) return false;
           await publish(mails);
           await tx.$executeRaw`UPDATE mail_outbox SET published_at = now() WHERE id = ANY(${mails.map(({ id }) => id)}::uuid[])`;
-          return mails.length;
+          return mails.length === BATCH;
         },
         { timeout: TRANSACTION_TIMEOUT, maxWait: TRANSACTION_TIMEOUT },
       );
@@ -44,6 +68,38 @@ export function createOutbox(db: Database) {
       return rows.map(({ id }) => id);
     },
 
+    /** Whether a mail is owed. @param id a UUID. */
+    async owes(id: string): Promise<boolean> {
+      const rows = await db.$queryRaw<unknown[]>`SELECT FROM mail_outbox WHERE id = ${id}::uuid`;
+      return rows.length > 0;
+    },
+
+    /**
+     * Settles a mail without sending it: row and job go together. The row is locked first, so that no relay publishes the mail again
+     * between the two; if the job stays, or its removal fails, so does the row.
+     * @param takeOut removes the job. @returns whether it was removed.
+     */
+    async discard(id: string, takeOut: () => Promise<boolean>): Promise<boolean> {
+      return db.$transaction(
+        async (tx) => {
+          await tx.$queryRaw`SELECT FROM mail_outbox WHERE id = ${id}::uuid FOR UPDATE`;
+          if (!(await takeOut())) return false;
+          await tx.$executeRaw`DELETE FROM mail_outbox WHERE id = ${id}::uuid`;
+          return true;
+        },
+        { timeout: TRANSACTION_TIMEOUT, maxWait: TRANSACTION_TIMEOUT },
+      );
+    },
+
+    /** What is owed at this moment. */
+    async backlog(): Promise<Backlog> {
+      const [found] = await db.$queryRaw<Backlog[]>`
+        SELECT count(*)::int AS mails,
+          coalesce(extract(epoch FROM now() - min(created_at) FILTER (WHERE published_at IS NULL)), 0)::float8 AS "unpublishedAge"
+        FROM mail_outbox`;
+      return found ?? { mails: 0, unpublishedAge: 0 };
+    },
+
     /** Has these published again. */
     async unpublish(ids: readonly string[]): Promise<void> {
       await db.$executeRaw`UPDATE mail_outbox SET published_at = NULL WHERE id = ANY(${ids}::uuid[])`;
@@ -52,6 +108,19 @@ export function createOutbox(db: Database) {
     /** Marks them as looked at now, so that the next pass takes the next ones. */
     async touch(ids: readonly string[]): Promise<void> {
       await db.$executeRaw`UPDATE mail_outbox SET published_at = now() WHERE id = ANY(${ids}::uuid[])`;
+    },
+
+    /**
+     * Hands mails that are owed no more to `withdraw`, and forgets them once it has succeeded; repeating it is harmless.
+     * @returns how many.
+     */
+    async withdrawPending(withdraw: (ids: string[]) => Promise<void>): Promise<number> {
+      const rows = await db.$queryRaw<{ id: string }[]>`SELECT id FROM mail_withdrawals LIMIT ${BATCH}`;
+      if (rows.length === 0) return 0;
+      const ids = rows.map(({ id }) => id);
+      await withdraw(ids);
+      await db.$executeRaw`DELETE FROM mail_withdrawals WHERE id = ANY(${ids}::uuid[])`;
+      return ids.length;
     },
 
     async delete(ids: readonly string[]): Promise<void> {

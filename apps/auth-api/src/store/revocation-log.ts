@@ -1,36 +1,128 @@
-/** The revocation log: what every verifier copies. */
+/** The revocation log: what every verifier copies, and the epoch it belongs to. */
+
+import { randomUUID } from 'node:crypto';
+import type { RedisConnection } from '@latchkey/shared/redis-connections';
 import type { RedisKeys } from '@latchkey/shared/redis-keys';
-import type { RevocationCopy } from '@latchkey/verifier/revocation-copy';
-import type { Redis } from 'ioredis';
+import type { Epoch, RevocationCopy } from '@latchkey/verifier/revocation-copy';
+import { readLine } from '@latchkey/verifier/revoked';
+import { defineScript } from './lua.ts';
+import type { Microseconds } from './sessions.ts';
 
 /** Seconds added to the life of an entry: a verifier whose clock is behind still thinks a token alive that long. */
-const CLOCK_TOLERANCE = 60;
+export const CLOCK_TOLERANCE = 60;
 
 export type RevocationLog = ReturnType<typeof createRevocationLog>;
+
+/**
+ * The epoch of the Redis that is there, for who is about to ask or to write to it: behind a connection made anew may be an older copy, in
+ * which an ended session lives.
+ * @throws Error as for a Redis that is away.
+ */
+export function knownEpoch(copy: RevocationCopy): Epoch {
+  const epoch = copy.knowsRedis() ? copy.epoch() : undefined;
+  if (!epoch) throw new Error('Redis connection is not ready: it has yet to be recognised');
+  return epoch;
+}
+
+/**
+ * Begins an epoch, born at `notBefore` at the earliest, unless another one has begun meanwhile.
+ * @returns of `begin`: whether this call began it.
+ */
+export function createEpochs(redis: RedisConnection, keys: RedisKeys) {
+  const beginScript = defineScript<number>(redis, 'begin-epoch-1.lua');
+  return {
+    begin: async (known: Epoch | undefined, notBefore: Microseconds): Promise<boolean> =>
+      (await beginScript([keys.epoch], [known?.id ?? '', randomUUID(), notBefore])) === 1,
+  };
+}
+
+/** A line of the log about a user, as {@link RevocationLog.lines} reads it. */
+export type LoggedRevocation = { userId: string; sessionId: string } | { userId: string; cutoff: Microseconds };
+
+/** Clients are cut off too, and their ids have any form. */
+const USER_ID = /^[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}$/;
+
+function parse(fields: readonly string[]): LoggedRevocation[] {
+  const line = new Map<string, string>();
+  for (let index = 0; index + 1 < fields.length; index += 2) line.set(fields[index] ?? '', fields[index + 1] ?? '');
+  const [sessionId, userId] = [line.get('sid'), line.get('user') ?? line.get('sub')];
+  if (userId === undefined || !USER_ID.test(userId)) return [];
+  return [sessionId === undefined ? { userId, cutoff: Number(line.get('cutoff')) } : { userId, sessionId }];
+}
+
+/** The fields of one line of the log, but for `until`. */
+type Line =
+  | { sid: string; from: Microseconds; user?: string }
+  | { sub: string; cutoff: Microseconds }
+  | { kid: string };
 
 /**
  * @param accessTokenTtl seconds: how long after its session an access token can live, and so how long an entry matters.
  * @param copy this instance's own copy, which learns before the caller gets its answer.
  */
-export function createRevocationLog(redis: Redis, keys: RedisKeys, accessTokenTtl: number, copy: RevocationCopy) {
-  const life = accessTokenTtl + CLOCK_TOLERANCE;
+export function createRevocationLog(
+  redis: RedisConnection,
+  keys: RedisKeys,
+  accessTokenTtl: number,
+  copy: RevocationCopy,
+) {
+  const revokeScript = defineScript<number>(redis, 'revoke-1.lua');
+
+  /**
+   * Time is Redis's: one instance whose clock is wrong must not empty the log of all.
+   * @param life seconds until none of it matters any more.
+   */
+  async function write(lines: readonly Line[], life = accessTokenTtl + CLOCK_TOLERANCE): Promise<void> {
+    // An older copy of Redis that was written to would be harder to tell from the one that was lost.
+    knownEpoch(copy);
+    if (lines.length === 0) return;
+    const fields = lines.map((line) => Object.entries(line).flat());
+    const until = await revokeScript([keys.revocations], [life, ...fields.flatMap((line) => [line.length, ...line])]);
+    // Not before it is written: a caller told that it failed must still get in to try again.
+    for (const line of lines) {
+      const revocation = readLine({ ...line, until });
+      if (revocation) copy.apply(revocation);
+    }
+  }
+
   return {
     /**
-     * Has the access tokens of these sessions refused everywhere. Time is Redis's: one instance whose clock is wrong must not trim the log
-     * of all.
+     * Has the access tokens of a user's sessions refused everywhere.
+     * @param from only what was issued then or later.
      * @throws what Redis throws: then nothing may be reported as revoked.
      */
-    async denySessions(sessionIds: readonly string[]): Promise<void> {
-      const [seconds] = await redis.time();
-      const until = Number(seconds) + life;
-      const oldest = (Number(seconds) - life) * 1000;
-      await Promise.all(
-        sessionIds.map((sessionId) =>
-          redis.xadd(keys.revocations, 'MINID', '~', oldest, '*', 'sid', sessionId, 'until', until),
-        ),
-      );
-      // Not before it is written: a caller told that it failed must still get in to try again.
-      for (const sessionId of sessionIds) copy.deny(sessionId, until);
+    async denySessions(userId: string, sessionIds: readonly string[], from: Microseconds = 0): Promise<void> {
+      await write(sessionIds.map((sid) => ({ sid, from, user: userId })));
+      // What stands in the log is owed to it no more. If this fails it is written once more, which changes nothing.
+      if (sessionIds.length > 0) await redis.zrem(keys.endedSessions(userId), ...sessionIds).catch(() => undefined);
     },
+
+    /** All the log says of users, from its start, so many lines at a time. @throws what Redis throws. */
+    async *lines(count: number): AsyncGenerator<LoggedRevocation[]> {
+      let from = '-';
+      for (;;) {
+        const entries = await redis.xrange(keys.revocations, from, '+', 'COUNT', count);
+        yield entries.flatMap(([, fields]) => parse(fields));
+        const last = entries.at(-1);
+        if (!last || entries.length < count) return;
+        from = `(${last[0]}`;
+      }
+    },
+
+    /** Has one token of a client refused everywhere, which has no session. @throws as {@link denySessions}. */
+    denyClientToken: (jti: string): Promise<void> => write([{ sid: jti, from: 0 }]),
+
+    /**
+     * Has what this user was issued at `cutoff` or before refused everywhere.
+     * @throws what Redis throws: then nothing may be reported as revoked.
+     */
+    cutOff: (userId: string, cutoff: Microseconds): Promise<void> => write([{ sub: userId, cutoff }]),
+
+    /**
+     * Has what a signing key has signed, or is yet to sign, refused everywhere.
+     * @param life seconds until nobody can hold that key any more.
+     * @throws as {@link denySessions}.
+     */
+    denyKey: (kid: string, life: number): Promise<void> => write([{ kid }], life),
   };
 }

@@ -1,26 +1,29 @@
-/** Sessions in Redis. Every change is one script on the user's slot, so index and sessions always agree. */
+/** Sessions in Redis. Every change is one script on the user's slot, so index, sessions and gate always agree. */
+import type { RedisConnection } from '@latchkey/shared/redis-connections';
 import type { RedisKeys } from '@latchkey/shared/redis-keys';
-import type { Redis } from 'ioredis';
 import type { Env } from '../env.ts';
+import { type Device, packDevice, unpackDevice } from './devices.ts';
 import { defineScript } from './lua.ts';
-
-export interface Device {
-  deviceName: string | null;
-  userAgent: string | null;
-  ip: string;
-}
 
 /** Microseconds since the epoch by the clock of Redis, the one clock issue and revocation share. Below 2^53 until the year 2255. */
 export type Microseconds = number;
 
-export interface CreatedSession {
-  createdAt: Microseconds;
-  /** Milliseconds until its refresh token expires. */
-  refreshExpiresIn: number;
-  first: boolean;
-  /** Sessions to write to the revocation log: those that had to end so that the limit holds, and those that ended lately. */
-  ended: string[];
-}
+/** What a session owns: a JWT pair, or an opaque token, whose hash is then the session's id. */
+export type TokenFormat = 'jwt' | 'opaque';
+
+export type CreateOutcome =
+  | {
+      status: 'ok';
+      createdAt: Microseconds;
+      /** Milliseconds until its refresh or opaque token expires; null: never. */
+      expiresIn: number | null;
+      first: boolean;
+      /** Sessions whose end is owed to the revocation log: those that had to end so that the limit holds, and those whose write failed. */
+      ended: string[];
+    }
+  | { status: 'closed'; until: Microseconds }
+  /** Everything was revoked since the generation was read. */
+  | { status: 'changed' };
 
 export type RefreshOutcome =
   | {
@@ -30,75 +33,140 @@ export type RefreshOutcome =
       rotatedAt: Microseconds;
       /** Now: when the access token that goes with it is issued. */
       now: Microseconds;
+      /** Milliseconds. */
       refreshExpiresIn: number;
       deviceName: string | null;
     }
-  | { status: 'gone' | 'ended' | 'expired' | 'reused' };
+  /** `now`: by Redis, for who tells from it why the session is gone. */
+  | { status: 'gone' | 'ended'; now: Microseconds }
+  | { status: 'cut' | 'expired' | 'reused' };
 
 export interface SessionRecord extends Device {
   id: string;
+  format: TokenFormat;
   createdAt: Microseconds;
   lastSeenAt: Microseconds;
-  expiresAt: number;
+  /** Milliseconds since the epoch; null: never. */
+  expiresAt: number | null;
+}
+
+/** A user's cut-off and door, in microseconds; 0: none. */
+export interface Gate {
+  cutoff: Microseconds;
+  closedUntil: Microseconds;
+  suspendedUntil: Microseconds;
 }
 
 export type SessionStore = ReturnType<typeof createSessionStore>;
 
 type Lifetimes = Pick<
   Env,
-  'REFRESH_TOKEN_TTL' | 'SESSION_MAX_AGE' | 'REFRESH_GRACE' | 'ACCESS_TOKEN_TTL' | 'MAX_SESSIONS_PER_USER'
+  | 'REFRESH_TOKEN_TTL'
+  | 'SESSION_MAX_AGE'
+  | 'REFRESH_GRACE'
+  | 'ACCESS_TOKEN_TTL'
+  | 'MAX_SESSIONS_PER_USER'
+  | 'OPAQUE_TOKEN_TTL'
+  | 'RESET_TOKEN_TTL_ON_USE'
+  | 'OVERWRITE_NONE_TTL'
 >;
 
-export function createSessionStore(redis: Redis, keys: RedisKeys, env: Lifetimes) {
-  const createScript = defineScript<[string, number, number, ...string[]]>(redis, 'create-session-3.lua');
-  const refreshScript = defineScript<[string, number, string, string, number, string]>(redis, 'refresh-session-3.lua');
-  const endScript = defineScript<string[]>(redis, 'end-sessions-2.lua');
+export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env: Lifetimes) {
+  const createScript = defineScript<[string, string, number, number, ...string[]]>(redis, 'create-session-4.lua');
+  const refreshScript = defineScript<
+    ['ok' | 'gone' | 'ended' | 'cut' | 'expired' | 'reused', number | string, string, string, number, string]
+  >(redis, 'refresh-session-4.lua');
+  const endScript = defineScript<string[]>(redis, 'end-sessions-3.lua');
+  const cutOffScript = defineScript<[string, string, string]>(redis, 'cut-off-2.lua');
+  const useScript = defineScript<[string, string, number, string]>(redis, 'use-opaque-token-3.lua');
 
   const idle = env.REFRESH_TOKEN_TTL * 1000;
   const maxAge = env.SESSION_MAX_AGE * 1000;
   const accessLife = env.ACCESS_TOKEN_TTL * 1000;
+  const opaqueLife = env.OPAQUE_TOKEN_TTL === null ? -1 : env.OPAQUE_TOKEN_TTL * 1000;
 
-  async function end(userId: string, which: 'one' | 'all' | 'others', sessionId: string): Promise<string[]> {
+  function end(userId: string, which: 'one' | 'others', sessionId: string): Promise<string[]> {
     return endScript(
-      [keys.sessions(userId), keys.endedSessions(userId)],
+      [keys.sessions(userId), keys.endedSessions(userId), keys.gate(userId)],
       [keys.sessionPrefix(userId), accessLife, which, sessionId],
     );
   }
 
+  async function moveGate(
+    userId: string,
+    cutoff: Microseconds | 'now',
+    suspendedUntil: Microseconds | 'keep',
+  ): Promise<Gate> {
+    const gate = await cutOffScript(
+      [keys.gate(userId), keys.sessions(userId)],
+      [keys.sessionPrefix(userId), cutoff === 'now' ? '' : cutoff, suspendedUntil, accessLife],
+    );
+    const [moved, closedUntil, suspended] = gate.map(Number);
+    return { cutoff: moved ?? 0, closedUntil: closedUntil ?? 0, suspendedUntil: suspended ?? 0 };
+  }
+
   return {
-    async create(userId: string, sessionId: string, device: Device): Promise<CreatedSession> {
-      const [createdAt, refreshExpiresIn, first, ...ended] = await createScript(
-        [keys.session(userId, sessionId), keys.sessions(userId), keys.endedSessions(userId)],
+    /** To be read before a password is checked, and given to {@link create}: between the two, nothing may have been revoked. */
+    generation: async (userId: string): Promise<string> => (await redis.hget(keys.gate(userId), 'generation')) ?? '0',
+
+    async create(
+      userId: string,
+      sessionId: string,
+      format: TokenFormat,
+      device: Device,
+      { generation, notBefore }: { generation: string; notBefore: Microseconds },
+    ): Promise<CreateOutcome> {
+      const life = format === 'jwt' ? Math.min(idle, maxAge) : opaqueLife;
+      const [status, instant, expiresIn, first, ...ended] = await createScript(
+        [keys.session(userId, sessionId), keys.sessions(userId), keys.endedSessions(userId), keys.gate(userId)],
         [
           sessionId,
-          idle,
-          maxAge,
+          life,
           env.MAX_SESSIONS_PER_USER,
           accessLife,
           keys.sessionPrefix(userId),
-          device.deviceName ?? '',
-          device.userAgent ?? '',
-          device.ip,
+          generation,
+          format,
+          packDevice(device),
+          (format === 'jwt' && device.deviceName) || '',
+          notBefore,
         ],
       );
-      return { createdAt: Number(createdAt), refreshExpiresIn, first: first === 1, ended };
+      if (status === 'closed') return { status, until: Number(instant) };
+      if (status !== 'ok') return { status: 'changed' };
+      return {
+        status,
+        createdAt: Number(instant),
+        expiresIn: expiresIn < 0 ? null : expiresIn,
+        first: first === 1,
+        ended,
+      };
     },
 
-    /** @param counter of the refresh token presented. @param createdAt the first login it names. */
+    /** @param token what the refresh token presented says of itself. */
     async refresh(
       userId: string,
       sessionId: string,
-      counter: number,
-      createdAt: Microseconds,
+      token: { counter: number; createdAt: Microseconds; issuedAt: Microseconds },
     ): Promise<RefreshOutcome> {
-      const [status, successor, rotatedAt, now, refreshExpiresIn, deviceName] = await refreshScript(
-        [keys.session(userId, sessionId), keys.sessions(userId), keys.endedSessions(userId)],
-        [sessionId, counter, createdAt, env.REFRESH_GRACE * 1_000_000, idle, maxAge, accessLife],
+      const [status, counterOrNow, rotatedAt, now, refreshExpiresIn, deviceName] = await refreshScript(
+        [keys.session(userId, sessionId), keys.sessions(userId), keys.endedSessions(userId), keys.gate(userId)],
+        [
+          sessionId,
+          token.counter,
+          token.createdAt,
+          token.issuedAt,
+          env.REFRESH_GRACE * 1_000_000,
+          idle,
+          maxAge,
+          accessLife,
+        ],
       );
-      if (status !== 'ok') return { status: status as 'gone' | 'ended' | 'expired' | 'reused' };
+      if (status === 'gone' || status === 'ended') return { status, now: Number(counterOrNow) };
+      if (status !== 'ok') return { status };
       return {
         status,
-        counter: successor,
+        counter: Number(counterOrNow),
         rotatedAt: Number(rotatedAt),
         now: Number(now),
         refreshExpiresIn,
@@ -106,33 +174,77 @@ export function createSessionStore(redis: Redis, keys: RedisKeys, env: Lifetimes
       };
     },
 
+    /**
+     * Checks an opaque token by its hash, which is the session's id; its use renews its life as RESET_TOKEN_TTL_ON_USE and OVERWRITE_NONE_TTL say.
+     * @param notBefore the birth of the epoch: what is older is refused.
+     * @returns undefined when it is not good; `expires` in milliseconds since the epoch, null: never.
+     */
+    async useOpaqueToken(
+      userId: string,
+      sessionId: string,
+      notBefore: Microseconds,
+    ): Promise<{ issuedAt: Microseconds; expires: number | null } | undefined> {
+      const [status, issuedAt, expiresIn, now] = await useScript(
+        [keys.session(userId, sessionId), keys.sessions(userId), keys.gate(userId)],
+        [sessionId, opaqueLife, env.RESET_TOKEN_TTL_ON_USE ? 1 : 0, env.OVERWRITE_NONE_TTL ? 1 : 0, notBefore],
+      );
+      if (status !== 'ok') return undefined;
+      return { issuedAt: Number(issuedAt), expires: expiresIn < 0 ? null : Number(now) / 1000 + expiresIn };
+    },
+
+    /** When the user was cut off; 0: never, or so long ago that it does not matter. */
+    cutOffAt: async (userId: string): Promise<Microseconds> =>
+      Number((await redis.hget(keys.gate(userId), 'cutoff')) ?? 0),
+
+    /** Whether the session lives and what it was issued at this instant is not cut off: asked of Redis, not of a copy. */
+    async isLive(userId: string, sessionId: string, issuedAt: Microseconds): Promise<boolean> {
+      const [exists, cutoff] = await Promise.all([
+        redis.exists(keys.session(userId, sessionId)),
+        redis.hget(keys.gate(userId), 'cutoff'),
+      ]);
+      return exists === 1 && issuedAt > Number(cutoff ?? 0);
+    },
+
+    /** Now, by the clock that decides. */
+    async clock(): Promise<Microseconds> {
+      const [seconds, microseconds] = await redis.time();
+      return Number(seconds) * 1_000_000 + Number(microseconds);
+    },
+
     /** Live sessions, the latest used first. */
     async list(userId: string): Promise<SessionRecord[]> {
       const members = await redis.zrange(keys.sessions(userId), '0', '-1', 'REV', 'WITHSCORES');
       const ids = members.filter((_, index) => index % 2 === 0);
-      const fields = ['created_at', 'last_seen_at', 'device_name', 'user_agent', 'ip'] as const;
-      const hashes = await Promise.all(ids.map((id) => redis.hmget(keys.session(userId, id), ...fields)));
-      return hashes.flatMap(([createdAt, lastSeenAt, deviceName, userAgent, ip], index) => {
+      const fields = ['created', 'seen', 'counter', 'device'] as const;
+      const hashes = await Promise.all(ids.map((id) => redis.hmgetBuffer(keys.session(userId, id), ...fields)));
+      const records = hashes.flatMap(([created, seen, counter, device], index) => {
         // An expired hash leaves its index entry until the next change of the user's sessions.
         const id = ids[index];
-        if (!createdAt || id === undefined) return [];
+        if (!created || !seen || !device || id === undefined) return [];
+        const score = members[index * 2 + 1];
         return {
           id,
-          createdAt: Number(createdAt),
-          lastSeenAt: Number(lastSeenAt),
-          expiresAt: Number(members[index * 2 + 1]),
-          deviceName: deviceName || null,
-          userAgent: userAgent || null,
-          ip: ip ?? '',
+          format: counter ? ('jwt' as const) : ('opaque' as const),
+          createdAt: Number(created),
+          lastSeenAt: Number(seen),
+          expiresAt: score === 'inf' ? null : Number(score),
+          ...unpackDevice(device),
         };
       });
+      return records.sort((a, b) => b.lastSeenAt - a.lastSeenAt);
     },
 
     /** @returns the ids to write to the revocation log; empty: the user has no such session. */
     endOne: (userId: string, sessionId: string) => end(userId, 'one', sessionId),
     /** @returns the ids to write to the revocation log. */
-    endAll: (userId: string) => end(userId, 'all', ''),
-    /** @returns the ids to write to the revocation log. */
     endOthers: (userId: string, kept: string) => end(userId, 'others', kept),
+
+    /**
+     * Refuses what was issued until now, or until `at`. An instant to come closes the door until then.
+     * One write, however many tokens there are.
+     */
+    cutOff: (userId: string, at: Microseconds | 'now') => moveGate(userId, at, 'keep'),
+    /** Cuts off now and lets nothing be issued until `until`; 0 ends a suspension: what was issued before stays refused. */
+    suspend: (userId: string, until: Microseconds) => moveGate(userId, 'now', until),
   };
 }

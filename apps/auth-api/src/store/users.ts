@@ -1,9 +1,12 @@
 /** Users and the mails they are owed. Each change is one statement, so it commits whole or not at all. */
 import { randomUUID } from 'node:crypto';
+import { emailKey } from '@latchkey/shared/account-fields';
 import type { Database } from '@latchkey/shared/database';
-import { emailKey } from '../domain/email-address.ts';
+import type { UserStatus } from '@latchkey/shared/generated/prisma/enums';
 import type { RequestContext } from '../domain/request-context.ts';
 import { NotReady } from '../not-ready.ts';
+import { auditInsert, auditInsertFrom, ofNobody } from './audit.ts';
+import { withdrawn } from './outbox.ts';
 
 export interface Registration {
   email: string;
@@ -14,38 +17,58 @@ export interface Registration {
 
 export interface LoginCandidate {
   id: string;
-  status: 'pending' | 'active' | 'suspended';
+  status: 'pending' | 'active';
   passwordHash: string;
+  /** Until when nothing may be issued, by what PostgreSQL remembers; null: now. */
+  closedUntil: Date | null;
+  suspended: boolean;
 }
 
 export interface UserProfile {
   id: string;
   email: string;
-  status: 'pending' | 'active' | 'suspended';
+  status: UserStatus;
   displayName: string | null;
   locale: string;
   createdAt: Date;
 }
 
-/** Whether a mail is owed now, and the ids of mails that are owed no more because of it. */
-export interface OwedActivation {
-  owed: boolean;
-  superseded: string[];
+/** What a {@link UserProfile} is read from. */
+const PROFILE = {
+  id: true,
+  email: true,
+  status: true,
+  displayName: true,
+  locale: true,
+  createdAt: true,
+} as const;
+
+/** What an activation key is judged by. */
+export interface ActivationState {
+  status: UserStatus;
+  suspended: boolean;
+  activationAttempt: number;
+  email: string;
+  emailKey: string;
+  locale: string;
 }
+
+/** Takes mails out of the queue, as far as they are not being sent. @throws what Redis throws. */
+export type WithdrawMails = (ids: readonly string[]) => Promise<void>;
 
 export type UserStore = ReturnType<typeof createUserStore>;
 
 /** SQLSTATE unique_violation */
 const UNIQUE_VIOLATION = '23505';
 
-const isUniqueViolation = (error: unknown): boolean =>
+export const isUniqueViolation = (error: unknown): boolean =>
   error instanceof Error && 'code' in error && error.code === 'P2010' && error.message.includes(UNIQUE_VIOLATION);
 
 /** SQLSTATE undefined_table, undefined_column */
 const isUndefinedInSchema = (error: unknown): boolean => error instanceof Error && /42P01|42703/.test(error.message);
 
 /** The part of a mail's payload the request decides (packages/shared/src/mail-jobs.ts); the statement adds the rest. */
-const envelope = ({ requestId, traceparent }: RequestContext): string =>
+export const envelope = ({ requestId, traceparent }: RequestContext): string =>
   JSON.stringify({ v: 1, request_id: requestId, ...(traceparent !== undefined && { traceparent }) });
 
 export function createUserStore(db: Database) {
@@ -62,6 +85,8 @@ export function createUserStore(db: Database) {
           SELECT ${randomUUID()}::uuid, ${email}, ${emailKey(email)}, ${passwordHash}, ${displayName}, ${locale}
           WHERE NOT EXISTS (SELECT FROM account)
           RETURNING id, email, locale, activation_attempt
+        ), audited AS (
+          ${auditInsertFrom('registration', 'user.registered', context)}
         )
         INSERT INTO mail_outbox (id, name, payload)
         SELECT ${randomUUID()}::uuid, 'activation',
@@ -76,10 +101,12 @@ export function createUserStore(db: Database) {
     /**
      * A new link for the registration of an address that has no account yet; its older keys are dead from here on, and its older mails
      * that are not sent yet are owed no more. If several registrations wait, none gets one (the caller may have made any of them): the
-     * mail then says to register again.
+     * mail then says to register again. That somebody asked is recorded either way: so either way something is written, and has to be flushed
+     * to disk before the answer.
+     * @returns whether a mail is owed now.
      */
-    async resendActivation(email: string, context: RequestContext): Promise<OwedActivation> {
-      const [result] = await db.$queryRaw<OwedActivation[]>`
+    async resendActivation(email: string, context: RequestContext): Promise<boolean> {
+      const [result] = await db.$queryRaw<{ owed: boolean }[]>`
         WITH waiting AS (
           SELECT id, email, locale, created_at, count(*) OVER () AS registrations FROM users
           WHERE email_key = ${emailKey(email)} AND status = 'pending'
@@ -88,10 +115,11 @@ export function createUserStore(db: Database) {
           UPDATE users SET activation_attempt = activation_attempt + 1 FROM waiting
           WHERE users.id = waiting.id AND waiting.registrations = 1 AND users.status = 'pending'
           RETURNING users.id, users.email, users.locale, users.activation_attempt
-        ), superseded AS (
-          DELETE FROM mail_outbox WHERE name = 'activation' AND payload ->> 'user_id' IN (SELECT id::text FROM renewed)
-          RETURNING id
-        ), mail AS (
+        ), audited AS (
+          ${auditInsertFrom('renewed', 'user.activation_renewed', context, { by: 'anyone' })}
+        ), audited_of_nobody AS (
+          ${auditInsert(ofNobody('user.activation_renewed', context))} WHERE NOT EXISTS (SELECT FROM renewed)
+        ), ${withdrawn('renewed', 'activation')}, mail AS (
           INSERT INTO mail_outbox (id, name, payload)
           SELECT ${randomUUID()}::uuid, 'activation',
             ${envelope(context)}::jsonb || jsonb_build_object('user_id', id, 'to', email, 'locale', locale, 'attempt', activation_attempt)
@@ -102,46 +130,57 @@ export function createUserStore(db: Database) {
           FROM waiting WHERE registrations > 1 ORDER BY created_at DESC, id DESC LIMIT 1)
           RETURNING id
         )
-        SELECT EXISTS (SELECT FROM mail) AS owed, ARRAY(SELECT id::text FROM superseded) AS superseded`;
-      return result ?? { owed: false, superseded: [] };
+        SELECT EXISTS (SELECT FROM mail) AS owed`;
+      return result?.owed === true;
     },
 
     /**
      * A new link in place of the one of `attempt`, to the address of that registration.
-     * @returns `owed` false when the attempt no longer counts: activated, or replaced meanwhile.
+     * @returns false when the attempt no longer counts: activated, or replaced meanwhile.
      */
-    async renewActivation(userId: string, attempt: number, context: RequestContext): Promise<OwedActivation> {
-      const [result] = await db.$queryRaw<OwedActivation[]>`
+    async renewActivation(userId: string, attempt: number, context: RequestContext): Promise<boolean> {
+      const [result] = await db.$queryRaw<{ owed: boolean }[]>`
         WITH renewed AS (
           UPDATE users SET activation_attempt = activation_attempt + 1
           WHERE id = ${userId}::uuid AND status = 'pending' AND activation_attempt = ${attempt}
           RETURNING id, email, locale, activation_attempt
-        ), superseded AS (
-          DELETE FROM mail_outbox WHERE name = 'activation' AND payload ->> 'user_id' IN (SELECT id::text FROM renewed)
-          RETURNING id
-        ), mail AS (
+        ), audited AS (
+          ${auditInsertFrom('renewed', 'user.activation_renewed', context, { by: 'anyone' })}
+        ), ${withdrawn('renewed', 'activation')}, mail AS (
           INSERT INTO mail_outbox (id, name, payload)
           SELECT ${randomUUID()}::uuid, 'activation',
             ${envelope(context)}::jsonb || jsonb_build_object('user_id', id, 'to', email, 'locale', locale, 'attempt', activation_attempt)
           FROM renewed
           RETURNING id
         )
-        SELECT EXISTS (SELECT FROM mail) AS owed, ARRAY(SELECT id::text FROM superseded) AS superseded`;
-      return result ?? { owed: false, superseded: [] };
+        SELECT EXISTS (SELECT FROM mail) AS owed`;
+      return result?.owed === true;
     },
 
     /**
      * Spends the attempt: of any number of callers one gets the user. This guarded UPDATE is the one atomic command that decides (ADR 0004).
+     * From here on every link mailed for a registration of the address is dead.
      * @returns undefined when the attempt no longer counts, or when another registration of the address was activated first.
      */
-    async activate(userId: string, attempt: number): Promise<{ id: string; email: string } | undefined> {
+    async activate(
+      userId: string,
+      attempt: number,
+      context: RequestContext,
+    ): Promise<{ id: string; email: string } | undefined> {
       try {
-        const [user] = await db.$queryRaw<{ id: string; email: string; email_key: string }[]>`
-          UPDATE users SET status = 'active', activated_at = now()
-          WHERE id = ${userId}::uuid AND status = 'pending' AND activation_attempt = ${attempt}
-          RETURNING id, email, email_key`;
-        if (!user) return undefined;
-        return { id: user.id, email: user.email };
+        const [user] = await db.$queryRaw<{ id: string; email: string }[]>`
+          WITH activated AS (
+            UPDATE users SET status = 'active', activated_at = now()
+            WHERE id = ${userId}::uuid AND status = 'pending' AND activation_attempt = ${attempt}
+              AND coalesce(suspended_until, now()) <= now()
+            RETURNING id, email, email_key
+          ), audited AS (
+            ${auditInsertFrom('activated', 'user.activated', context)}
+          ), registrations AS (
+            SELECT users.id FROM users JOIN activated USING (email_key)
+          ), ${withdrawn('registrations', 'activation')}
+          SELECT id, email FROM activated`;
+        return user;
       } catch (error) {
         if (isUniqueViolation(error)) return undefined;
         throw error;
@@ -149,18 +188,35 @@ export function createUserStore(db: Database) {
     },
 
     /**
-     * Forgets registrations nobody has confirmed for so long; those that lost to another registration of their address among them (the
-     * unique index keeps them from ever being activated). @returns how many.
+     * Forgets registrations nobody has confirmed for so long; those that lost to another
+     * registration of their address among them (the unique index keeps them from ever being activated). What was recorded and is personal
+     * goes with them, and the mails they are owed.
+     * @param withdrawMails takes these out of the queue; while it can't, nothing is forgotten.
+     * @returns how many.
      */
-    forgetUnconfirmed: (seconds: number): Promise<number> =>
-      db.$executeRaw`
-        DELETE FROM users WHERE status = 'pending' AND created_at < now() - make_interval(secs => ${seconds})`,
+    forgetUnconfirmed: (seconds: number, withdrawMails: WithdrawMails): Promise<number> =>
+      db.$transaction(async (tx) => {
+        const [gone] = await tx.$queryRaw<{ users: number; mails: string[] }[]>`
+          WITH gone AS (
+            DELETE FROM users WHERE status = 'pending' AND created_at < now() - make_interval(secs => ${seconds}) RETURNING id
+          ), mails AS (
+            DELETE FROM mail_outbox USING gone WHERE payload ->> 'user_id' = gone.id::text RETURNING mail_outbox.id
+          ), withdrawn AS (
+            INSERT INTO mail_withdrawals (id) SELECT id FROM mails
+          )
+          SELECT (SELECT count(audit_forget(id)::text)::int FROM gone) AS users,
+            (SELECT coalesce(array_agg(id::text), '{}') FROM mails) AS mails`;
+        const { users, mails } = gone ?? { users: 0, mails: [] };
+        await withdrawMails(mails);
+        return users;
+      }),
 
-    async activationState(userId: string) {
-      return db.user.findUnique({
-        where: { id: userId },
-        select: { status: true, activationAttempt: true, email: true, emailKey: true, locale: true },
-      });
+    async activationState(userId: string): Promise<ActivationState | undefined> {
+      const [state] = await db.$queryRaw<ActivationState[]>`
+        SELECT status::text AS status, coalesce(suspended_until > now(), false) AS suspended,
+          activation_attempt AS "activationAttempt", email, email_key AS "emailKey", locale
+        FROM users WHERE id = ${userId}::uuid`;
+      return state;
     },
 
     /** Whether an address has an account. */
@@ -171,16 +227,80 @@ export function createUserStore(db: Database) {
     /** Whom a login with this address means: the account, else the latest registration. */
     async loginCandidate(email: string): Promise<LoginCandidate | undefined> {
       const [candidate] = await db.$queryRaw<LoginCandidate[]>`
-        SELECT id, status::text AS status, password_hash AS "passwordHash" FROM users
+        SELECT id, status::text AS status, password_hash AS "passwordHash",
+          nullif(greatest(login_closed_until, suspended_until, now()), now()) AS "closedUntil",
+          coalesce(suspended_until > now(), false) AS suspended
+        FROM users
         WHERE email_key = ${emailKey(email)}
         ORDER BY (status <> 'pending') DESC, created_at DESC, id DESC LIMIT 1`;
       return candidate;
     },
 
+    /**
+     * Replaces the hash a password was just checked against by another one of the same password.
+     * @returns false when the password, or its hash, is another one meanwhile.
+     */
+    async rehash(userId: string, present: string, wanted: string): Promise<boolean> {
+      const rows = await db.$executeRaw`
+        UPDATE users SET password_hash = ${wanted} WHERE id = ${userId}::uuid AND password_hash = ${present}`;
+      return rows === 1;
+    },
+
+    /**
+     * The password hash once every change under way has been decided (credential-change.ts). A login asks after it has opened its session:
+     * if it is not the one it has checked, the session must not be given to anybody.
+     * @returns undefined when the account is gone or closed.
+     */
+    async settledPasswordHash(userId: string): Promise<string | undefined> {
+      const [row] = await db.$queryRaw<{ hash: string | null }[]>`
+        SELECT settled_password_hash(${userId}::uuid) AS hash`;
+      return row?.hash ?? undefined;
+    },
+
+    /** Whether there are accounts left whose password was hashed by another system; no more work than an index has to tell it. */
+    async hasForeignHashes(): Promise<boolean> {
+      const [row] = await db.$queryRaw<{ left: boolean }[]>`
+        SELECT EXISTS (
+          SELECT FROM users WHERE password_hash NOT LIKE '$argon2id$%' AND password_hash <> '!'
+        ) AS left`;
+      return row?.left === true;
+    },
+
+    /**
+     * What outlives Redis of a cut-off. It never falls back.
+     * @param closedUntil the door, apart from the cut-off: whose clock is ahead of PostgreSQL's must not close it.
+     */
+    async rememberCutOff(userId: string, validFrom: Date, closedUntil: Date | null): Promise<void> {
+      await db.$executeRaw`
+        UPDATE users SET tokens_valid_from = greatest(tokens_valid_from, ${validFrom}),
+          login_closed_until = greatest(login_closed_until, ${closedUntil})
+        WHERE id = ${userId}::uuid`;
+    },
+
+    /**
+     * A suspension, and the cut-off that goes with its beginning and its end.
+     * @param until null: not suspended.
+     * @param inRedis says the same to Redis, while the row is held: of two operators at once, both stores end with the same one.
+     */
+    rememberSuspension: <T>(
+      userId: string,
+      until: Date | null,
+      reason: string | null,
+      inRedis: () => Promise<T>,
+    ): Promise<T> =>
+      db.$transaction(async (tx) => {
+        await tx.$executeRaw`
+          UPDATE users SET suspended_until = ${until}, suspension_reason = ${reason},
+            tokens_valid_from = CASE WHEN ${until !== null} OR suspended_until > now()
+              THEN greatest(tokens_valid_from, now()) ELSE tokens_valid_from END
+          WHERE id = ${userId}::uuid`;
+        return inRedis();
+      }),
+
     /** Whether the schema is there: asks for what the newest migration made. */
     async migrated(): Promise<void> {
       try {
-        await db.$queryRaw`SELECT activation_attempt FROM users LIMIT 1`;
+        await db.$queryRaw`SELECT new_email FROM users LIMIT 1`;
       } catch (error) {
         if (isUndefinedInSchema(error)) throw new NotReady('the database is not migrated: run pnpm migrate');
         throw error;
@@ -188,10 +308,7 @@ export function createUserStore(db: Database) {
     },
 
     async profile(userId: string): Promise<UserProfile | null> {
-      return db.user.findUnique({
-        where: { id: userId },
-        select: { id: true, email: true, status: true, displayName: true, locale: true, createdAt: true },
-      });
+      return db.user.findUnique({ where: { id: userId }, select: PROFILE });
     },
   };
 }

@@ -8,17 +8,20 @@ import { CONNECTIONS, sayHello } from './verify.ts';
 
 const ROUNDS = 3;
 /**
- * Sessions refreshed in turn. With a few only, each would be refreshed hundreds of times within REFRESH_GRACE, which no client does
- * and which makes a session's record long.
+ * Sessions refreshed in turn, per second of a measurement. With a few only, each would be refreshed hundreds of times within
+ * REFRESH_GRACE, which no client does and which makes a session's record long.
  */
-const SESSIONS = 2048;
+const SESSIONS_PER_SECOND = 700;
 
 /** Each refresh spends the token the one before it gave. */
 export async function benchRefresh(stand: Stand): Promise<Row[]> {
   const { api, seconds } = stand;
   const hello = await stand.hello();
-  // Taken from the front, given back at the end; what is under way when a measurement ends is lost.
-  const tokens = (await openSessions(stand, SESSIONS)).map(({ refresh_token: token }) => token);
+  // Taken from the front, given back at the end; what is under way when a measurement ends, the warm-up too, is lost.
+  const lost = CONNECTIONS * (ROUNDS + 1);
+  const tokens = (await openSessions(stand, lost + Math.ceil(SESSIONS_PER_SECOND * seconds))).map(
+    ({ refresh_token: token }) => token,
+  );
   const refresher = {
     request: { method: 'POST', path: '/v1/tokens/refresh', headers: { 'content-type': 'application/json' } },
     body: () => JSON.stringify({ refresh_token: tokens.shift() }),

@@ -1,8 +1,8 @@
-/** `/v1/verify` with tokens it has seen before, against a Fastify that says hello. */
-import { openSessions } from '../accounts.ts';
-import { load } from '../http-load.ts';
+/** `/v1/verify` and introspection, against a Fastify that says hello. */
+import { addClient, basic, openSessions, type TokenFormat } from '../accounts.ts';
+import { type Load, load } from '../http-load.ts';
 import type { Row } from '../report.ts';
-import { compare, type Sample } from '../rounds.ts';
+import { type Comparison, compare, type Sample } from '../rounds.ts';
 import type { Stand } from '../stand.ts';
 
 /** As the design's figures were measured. */
@@ -11,28 +11,63 @@ const ROUNDS = 5;
 
 /** A token of its own for each connection; the unmeasured round is the first time they are seen. */
 export async function benchVerify(stand: Stand): Promise<Row[]> {
+  const verify = await verifier(stand, 'jwt');
+  return [{ name: 'verify', what: 'GET /v1/verify, token seen before', ...(await againstHello(stand, verify)) }];
+}
+
+/** The same with opaque tokens, which the store is asked for each time. */
+export async function benchOpaque(stand: Stand): Promise<Row[]> {
+  const verify = await verifier(stand, 'opaque');
+  return [{ name: 'opaque', what: 'GET /v1/verify, opaque token', ...(await againstHello(stand, verify)) }];
+}
+
+/** It asks the stores, whatever the token. */
+export async function benchIntrospection(stand: Stand): Promise<Row[]> {
   const { api, seconds } = stand;
-  const hello = await stand.hello();
+  const authorization = basic(await addClient(stand, 'introspect'));
   const tokens = await openSessions(stand, CONNECTIONS);
-  const comparison = await compare(
-    ROUNDS,
-    () => sayHello(hello.url, seconds),
-    () =>
-      load({
-        url: api.url,
-        connections: CONNECTIONS,
-        seconds,
-        caller: (connection) => ({
-          request: {
-            method: 'GET',
-            path: '/v1/verify',
-            headers: { authorization: `Bearer ${tokens[connection % CONNECTIONS]?.access_token}` },
-          },
-        }),
+  const headers = { authorization, 'content-type': 'application/x-www-form-urlencoded' };
+  const introspect = (): Promise<Sample> =>
+    load({
+      url: api.url,
+      connections: CONNECTIONS,
+      seconds,
+      caller: (connection) => ({
+        request: {
+          method: 'POST',
+          path: '/oauth/introspect',
+          headers,
+          body: `token=${tokens[connection % CONNECTIONS]?.access_token}`,
+        },
       }),
-  );
+    });
+  return [{ name: 'introspection', what: 'POST /oauth/introspect', ...(await againstHello(stand, introspect)) }];
+}
+
+async function againstHello(stand: Stand, measured: () => Promise<Sample>): Promise<Comparison & { against: string }> {
+  const hello = await stand.hello();
+  const comparison = await compare(ROUNDS, () => sayHello(hello.url, stand.seconds), measured);
   await hello.stop();
-  return [{ name: 'verify', what: 'GET /v1/verify, token seen before', against: 'Fastify hello', ...comparison }];
+  return { against: 'Fastify hello', ...comparison };
+}
+
+/** Verifies for as long as one measurement takes. */
+export async function verifier(stand: Stand, format: TokenFormat): Promise<() => Promise<Sample>> {
+  const { api, seconds } = stand;
+  const caller = await verifyRequests(stand, format);
+  return () => load({ url: api.url, connections: CONNECTIONS, seconds, caller });
+}
+
+/** Callers that verify, each a token of its own. */
+export async function verifyRequests(stand: Stand, format: TokenFormat): Promise<Load['caller']> {
+  const tokens = await openSessions(stand, CONNECTIONS, format);
+  return (connection) => ({
+    request: {
+      method: 'GET',
+      path: '/v1/verify',
+      headers: { authorization: `Bearer ${tokens[connection % CONNECTIONS]?.access_token}` },
+    },
+  });
 }
 
 /** The baseline. */

@@ -1,0 +1,94 @@
+/**
+ * Revoking more than one session: everything until an instant, a suspension, a single token with what came of it.
+ * When one of these returns, Redis, PostgreSQL and the revocation log all say so. Each may be repeated.
+ */
+import { issuedAtOf } from '@latchkey/verifier/token-identity';
+import { Problem } from '../problems.ts';
+import { CLOCK_TOLERANCE, type RevocationLog } from '../store/revocation-log.ts';
+import type { Microseconds, SessionStore } from '../store/sessions.ts';
+import type { UserStore } from '../store/users.ts';
+import { isClientJti, readJti } from './token-identity.ts';
+
+/** 9999-12-31T23:59:59Z: a suspension until it is lifted. (Below 2^53 microseconds only until 2255, so Redis is told the end of that.) */
+export const UNTIL_LIFTED = new Date('9999-12-31T23:59:59Z');
+const LATEST: Microseconds = Number.MAX_SAFE_INTEGER - 1;
+
+const microseconds = (instant: Date): Microseconds => Math.min(instant.getTime() * 1000, LATEST);
+const instantOf = (us: Microseconds): Date => (us >= LATEST ? UNTIL_LIFTED : new Date(Math.ceil(us / 1000)));
+
+export type RevocationService = ReturnType<typeof createRevocation>;
+
+/** @param accessTokenTtl seconds */
+export function createRevocation({
+  sessions,
+  users,
+  log,
+  accessTokenTtl,
+}: {
+  sessions: SessionStore;
+  users: UserStore;
+  log: RevocationLog;
+  accessTokenTtl: number;
+}) {
+  const life = accessTokenTtl + CLOCK_TOLERANCE;
+
+  return {
+    /**
+     * Refuses what the user was issued until now, or until `issuedBefore`; an instant to come also closes login until then.
+     * @returns from when on tokens are good.
+     */
+    async cutOff(userId: string, issuedBefore: Date | undefined): Promise<Date> {
+      // Redis decides the instant, PostgreSQL remembers it, the log tells everyone.
+      const { cutoff, closedUntil } = await sessions.cutOff(
+        userId,
+        issuedBefore === undefined ? 'now' : microseconds(issuedBefore),
+      );
+      const validFrom = instantOf(Math.max(cutoff, closedUntil));
+      await users.rememberCutOff(userId, validFrom, closedUntil > 0 ? instantOf(closedUntil) : null);
+      await log.cutOff(userId, cutoff);
+      return validFrom;
+    },
+
+    /**
+     * Refuses all the user was issued until now, by Redis and the log alone: for who holds the user's row in a transaction, and so can't wait
+     * for another statement on it.
+     */
+    async endAll(userId: string): Promise<void> {
+      const { cutoff } = await sessions.cutOff(userId, 'now');
+      await log.cutOff(userId, cutoff);
+    },
+
+    /** Refuses everything and lets nothing be issued until `until`. */
+    async suspend(userId: string, until: Date, reason: string | null): Promise<void> {
+      const { cutoff } = await users.rememberSuspension(userId, until, reason, () =>
+        sessions.suspend(userId, microseconds(until)),
+      );
+      await log.cutOff(userId, cutoff);
+    },
+
+    /** Ends a suspension; what was issued before its end stays refused. Where there is none nothing changes. */
+    async liftSuspension(userId: string): Promise<void> {
+      const { cutoff } = await users.rememberSuspension(userId, null, null, () => sessions.suspend(userId, 0));
+      await log.cutOff(userId, cutoff);
+    },
+
+    /**
+     * Refuses one access token and ends what was refreshed from it. A client's token stands alone: the log names it by its `jti`.
+     * @throws {Problem} `invalid_request` for what is no `jti` of ours.
+     */
+    async denyToken(jti: string): Promise<void> {
+      const token = readJti(jti);
+      if (!token && !isClientJti(jti))
+        throw new Problem('invalid_request', {
+          errors: [{ pointer: '/jti', detail: 'is not the jti of an access token of this issuer' }],
+        });
+      // The denylist holds only what is neither expired nor behind a cut-off.
+      const expired = issuedAtOf(jti) + life * 1_000_000 < (await sessions.clock());
+      if (!token) return expired ? undefined : log.denyClientToken(jti);
+      const { userId, sessionId, issuedAt } = token;
+      const ended = await sessions.endOne(userId, sessionId);
+      if (ended.length === 0 && (expired || issuedAt <= (await sessions.cutOffAt(userId)))) return;
+      await log.denySessions(userId, [sessionId], issuedAt);
+    },
+  };
+}

@@ -1,0 +1,18 @@
+/** What the operators' routes have in common. */
+import { type TSchema, Type } from 'typebox';
+
+export const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
+
+/** One spelling and no other: PostgreSQL would take more of them for the same user than the sessions and the revocation log know. */
+export const UserId = Type.String({
+  pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$',
+  description: 'the id of a user: a UUID in lower case',
+});
+
+/** Entries of a page. A query is text. */
+export const Limit = Type.Optional(
+  Type.String({ pattern: '^([1-9][0-9]?|1[0-9][0-9]|200)$', description: 'a number from 1 to 200; 50 if left out' }),
+);
+const DEFAULT_LIMIT = 50;
+
+export const limitOf = ({ limit }: { limit?: string }): number => (limit === undefined ? DEFAULT_LIMIT : Number(limit));

@@ -1,0 +1,77 @@
+/**
+ * A change after which a password that was good must open nothing: another password, or the end of the account.
+ *
+ * A login checks a password, opens a session and then asks for the hash once more (`settled_password_hash`, {@link import('./users.ts')}).
+ * The change is made, the sessions are ended, and only then it is committed; meanwhile it holds the lock that question waits for. So a
+ * session opened with the former password was there to be ended, or its login learns of the change and gives nobody the tokens. If anything
+ * fails, the sessions perhaps have ended, nothing else has happened, and the call can be repeated.
+ */
+import type { Database } from '@latchkey/shared/database';
+import type { Prisma } from '@latchkey/shared/generated/prisma/client';
+import { type AuditEvent, auditInsert } from './audit.ts';
+import type { WithdrawMails } from './users.ts';
+
+/** Ends the sessions that the change leaves without a ground, in Redis and nowhere else. @throws what Redis throws. */
+export type EndSessions = () => Promise<void>;
+
+/**
+ * @param change makes the change; undefined: it was not to be made.
+ * @param endSessions is told what `change` returned.
+ * @returns what `change` returned.
+ */
+export function changeCredentials<T>(
+  db: Database,
+  userId: string,
+  change: (tx: Prisma.TransactionClient) => Promise<T | undefined>,
+  endSessions: (changed: T) => Promise<void>,
+): Promise<T | undefined> {
+  return db.$transaction(async (tx) => {
+    const changed = await change(tx);
+    if (changed === undefined) return undefined;
+    await tx.$executeRaw`SELECT pg_advisory_xact_lock(account_lock(${userId}::uuid))`;
+    await endSessions(changed);
+    return changed;
+  });
+}
+
+export interface Erasure {
+  userId: string;
+  /** Only while the password is this one; undefined: whatever it is. */
+  presentHash?: string;
+  event: AuditEvent;
+}
+
+/**
+ * Deletes the account, the mails it is owed and what the audit log holds of the person, and records it.
+ * @param inRedis ends what is left in Redis of the account; while that can't be done nothing else has happened.
+ * @returns whether there was such an account.
+ */
+export async function eraseUser(
+  db: Database,
+  { userId, presentHash, event }: Erasure,
+  inRedis: { endSessions: EndSessions; withdrawMails: WithdrawMails },
+): Promise<boolean> {
+  const erase = async (tx: Prisma.TransactionClient) => {
+    const [gone] = await tx.$queryRaw<{ users: number; mails: string[] }[]>`
+      WITH gone AS (
+        DELETE FROM users WHERE id = ${userId}::uuid AND password_hash = coalesce(${presentHash ?? null}, password_hash)
+        RETURNING id
+      ), audited AS (
+        ${auditInsert(event)} WHERE EXISTS (SELECT FROM gone)
+      ), mails AS (
+        DELETE FROM mail_outbox USING gone WHERE payload ->> 'user_id' = gone.id::text RETURNING mail_outbox.id
+      ), withdrawn AS (
+        INSERT INTO mail_withdrawals (id) SELECT id FROM mails
+      )
+      SELECT (SELECT count(*)::int FROM gone) AS users, (SELECT coalesce(array_agg(id::text), '{}') FROM mails) AS mails`;
+    if (gone?.users !== 1) return undefined;
+    // A statement of its own: it has to see the event above, and those that were on their way.
+    await tx.$executeRaw`SELECT audit_forget(${userId}::uuid)`;
+    return gone.mails;
+  };
+  const mails = await changeCredentials(db, userId, erase, async (owed) => {
+    await inRedis.endSessions();
+    await inRedis.withdrawMails(owed);
+  });
+  return mails !== undefined;
+}

@@ -1,0 +1,44 @@
+--[[
+  Appends to the revocation log and takes from its start what has stopped to matter.
+
+  KEYS[1] revocations  stream
+
+  ARGV[1] seconds what is revoked can live at most
+  ARGV[2] …  of each line: how many arguments follow, and these: names and values of its fields, but for `until`
+
+  Returns the second from which none of it matters any more.
+]]
+-- Never before the last line, whatever a clock does: verifiers count by the ids, and those never fall back.
+local now_s = tonumber(redis.call('TIME')[1])
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+if last then now_s = math.max(now_s, math.floor(tonumber(string.match(last[1], '^%d+')) / 1000)) end
+local until_s = now_s + tonumber(ARGV[1])
+local at = 2
+while ARGV[at] do
+  local last_field = at + tonumber(ARGV[at])
+  local line = { unpack(ARGV, at + 1, last_field) }
+  line[#line + 1], line[#line + 2] = 'until', until_s
+  redis.call('XADD', KEYS[1], '*', unpack(line))
+  at = last_field + 1
+end
+
+-- By what each line says of itself: another instance may have been told of another life.
+local function still_matters(fields)
+  for at = 1, #fields, 2 do
+    if fields[at] == 'until' then return tonumber(fields[at + 1]) >= now_s end
+  end
+  return false
+end
+local from = '-'
+-- So many at a time, after a quiet time too: Redis waits for nobody else meanwhile. Each write takes away more than it adds.
+for _ = 1, 64 do
+  for _, entry in ipairs(redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', 64)) do
+    if still_matters(entry[2]) then
+      redis.call('XTRIM', KEYS[1], 'MINID', '=', entry[1])
+      return until_s
+    end
+    from = '(' .. entry[1]
+  end
+end
+redis.call('XTRIM', KEYS[1], 'MINID', '=', string.sub(from, 2))
+return until_s

@@ -1,0 +1,84 @@
+import { type RunningSentinel, startRedisSentinel } from '@latchkey/dev-stack/redis-sentinel';
+import { Redis } from 'ioredis';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { logIn } from '../accounts.ts';
+import { databaseProbe } from '../mail-probe.ts';
+import { startMailSide, startTestApp, type TestApp } from '../test-app.ts';
+import {
+  expectOnly,
+  HEALS_WITHIN,
+  newUser,
+  opaque,
+  refreshed,
+  settles,
+  underLoad,
+  verified,
+  wholeFlow,
+} from './flow.ts';
+
+let sentinel: RunningSentinel;
+let side: Awaited<ReturnType<typeof startMailSide>>;
+let probe: ReturnType<typeof databaseProbe>;
+let worker: Awaited<ReturnType<typeof side.startWorker>>;
+let apis: [TestApp, TestApp];
+
+beforeAll(async () => {
+  sentinel = await startRedisSentinel();
+  side = await startMailSide({}, sentinel);
+  probe = databaseProbe(side.databaseUrl);
+  const start = () => startTestApp({ ...side, env: { RATE_LIMITS: 'off' } });
+  [apis, worker] = await Promise.all([Promise.all([start(), start()]), side.startWorker()]);
+});
+afterAll(async () => {
+  await probe.close();
+  await Promise.all([...apis.map((api) => api.close()), worker.stop()]);
+  await side.stop();
+});
+
+/** Both replicas have what the master has. */
+async function inStep(): Promise<void> {
+  const { url } = await sentinel.master();
+  const redis = new Redis(url);
+  try {
+    await redis.set('latchkey:test:in-step', '1');
+    await vi.waitFor(async () => expect(await redis.wait(2, 1000)).toBe(2), HEALS_WITHIN);
+  } finally {
+    redis.disconnect();
+  }
+}
+
+// The frozen one first: it comes back to be the second's replica.
+test.each(['frozen', 'killed'] as const)(
+  'the master %s under load: 503 while it lasts, no revoked token good, all healed without a restart',
+  { timeout: 90_000 },
+  async (how) => {
+    const [one, other] = apis;
+    await wholeFlow(one, side);
+    const user = await newUser(one, probe.rows);
+    const [good, bad] = [await logIn(one, user.email), await logIn(one, user.email)];
+    const [goodTool, badTool] = [await opaque(one, user.email), await opaque(one, user.email)];
+    for (const { session } of [bad, badTool])
+      expect((await one.delete(`/v1/sessions/${session.id}`, good.access_token)).statusCode).toBe(204);
+    await inStep();
+    const load = underLoad({
+      good: () => verified(one, good.access_token),
+      bad: () => verified(other, bad.access_token),
+      badTool: () => verified(one, badTool.access_token),
+      badRefresh: async () => (await refreshed(other, bad)).statusCode,
+    });
+    const master = await sentinel.master();
+    if (how === 'frozen') master.freeze();
+    else await master.kill();
+    await vi.waitFor(async () => expect(await sentinel.master()).not.toBe(master), HEALS_WITHIN);
+    for (const api of apis) {
+      await settles(() => verified(api, good.access_token), 200);
+      await settles(() => verified(api, goodTool.access_token), 200);
+      await settles(async () => (await api.login(user.email)).statusCode, 200);
+    }
+    const seen = await load.stop();
+    expectOnly(seen.good, 200);
+    for (const name of ['bad', 'badTool', 'badRefresh']) expectOnly(seen[name], 401);
+    if (how === 'frozen') master.thaw();
+    await wholeFlow(one, side);
+  },
+);

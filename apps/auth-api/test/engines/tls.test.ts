@@ -1,0 +1,63 @@
+/** Redis over TLS: the certificate is checked, and nothing is said to a server that has none of ours. */
+import { execFileSync } from 'node:child_process';
+import { join } from 'node:path';
+import { freePort } from '@latchkey/dev-stack/ports';
+import { temporaryFolder } from '@latchkey/dev-stack/processes';
+import { startRedis } from '@latchkey/dev-stack/redis';
+import { programOnPath } from '@latchkey/dev-stack/system-programs';
+import { createTestDatabase } from '@latchkey/dev-stack/test-database';
+import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
+import { PUBLIC_URL, startAppProcess, testEnvironment } from '../test-app.ts';
+import { HEALS_WITHIN } from './flow.ts';
+
+/** A CA of its own and a certificate of it for 127.0.0.1, each in PEM. */
+function certificates() {
+  const folder = temporaryFolder('tls');
+  const file = (name: string) => join(folder, name);
+  const request = (name: string, subject: string, ...more: string[]) =>
+    execFileSync(
+      'openssl',
+      [
+        ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '1'],
+        ...['-subj', subject, '-keyout', file(`${name}.key`), '-out', file(`${name}.pem`), ...more],
+      ],
+      { stdio: 'pipe' },
+    );
+  request('ca', '/CN=A CA of this test');
+  const signedBy = ['-CA', file('ca.pem'), '-CAkey', file('ca.key')];
+  request('redis', '/CN=redis', ...signedBy, '-addext', 'subjectAltName=IP:127.0.0.1');
+  return { ca: file('ca.pem'), certificate: file('redis.pem'), key: file('redis.key') };
+}
+
+describe.skipIf(programOnPath('openssl') === undefined)('Redis over TLS', () => {
+  test('both apps work with it once they know its CA, and until then refuse to talk to it', async () => {
+    const { ca, certificate, key } = certificates();
+    const port = await freePort();
+    const tls = ['--tls-port', String(port), '--tls-cert-file', certificate, '--tls-key-file', key];
+    const redis = await startRedis({ args: [...tls, '--tls-ca-cert-file', ca, '--tls-auth-clients', 'no'] });
+    onTestFinished(() => redis.stop());
+    const redisUrl = `rediss://127.0.0.1:${port}`;
+    const database = await createTestDatabase(inject('databaseUrl'));
+    onTestFinished(() => database.drop());
+    const apiEnv = testEnvironment({ databaseUrl: database.url, redisUrl });
+    const workerEnv = { REDIS_URL: redisUrl, SMTP_URL: 'smtp://127.0.0.1:1', MAIL_FROM: 'a@example.test', PUBLIC_URL };
+
+    const apps = await Promise.all([
+      startAppProcess('auth-api', { ...apiEnv, NODE_EXTRA_CA_CERTS: ca }, { ready: false }),
+      startAppProcess('mailer-worker', { ...workerEnv, NODE_EXTRA_CA_CERTS: ca }, { ready: false }),
+      startAppProcess('mailer-worker', workerEnv, { ready: false }),
+    ]);
+    onTestFinished(async () => {
+      await Promise.all(apps.map((app) => app.stop()));
+    });
+    const [api, worker, stranger] = apps;
+    const redisOf = async ({ url }: typeof api): Promise<string> => {
+      const response = await fetch(`${url}/readyz`);
+      const { checks } = (await response.json()) as { checks: { redis: string | { status: string } } };
+      return typeof checks.redis === 'string' ? checks.redis : checks.redis.status;
+    };
+    for (const app of [api, worker]) await vi.waitFor(async () => expect(await redisOf(app)).toBe('up'), HEALS_WITHIN);
+    await vi.waitFor(() => expect(stranger.output.join('\n')).toMatch(/unable to verify|self-signed/), HEALS_WITHIN);
+    expect(await redisOf(stranger)).toBe('down');
+  });
+});

@@ -1,0 +1,127 @@
+/** A verifier outside, cut off from its feed: it accepts until the bound, refuses after, and has missed nothing once it hears again. */
+
+import { temporaryFolder } from '@latchkey/dev-stack/processes';
+import { type RunningRedis, startRedis } from '@latchkey/dev-stack/redis';
+import { createTestDatabase } from '@latchkey/dev-stack/test-database';
+import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest';
+import { startTestApp, type TestApp } from '../test-app.ts';
+import { LAG_MAX, logWriter, outsideVerifier, SOON, startWire, tokenMaker } from './feed-suite.ts';
+
+const env = { REVOCATION_LAG_MAX_MS: String(LAG_MAX), RATE_LIMITS: 'off' };
+let redis: RunningRedis;
+let database: Awaited<ReturnType<typeof createTestDatabase>>;
+let api: TestApp;
+let url: string;
+
+async function start(): Promise<void> {
+  api = await startTestApp({ databaseUrl: database.url, redisUrl: redis.url, env });
+  url = await api.app.listen({ host: '127.0.0.1', port: 0 });
+}
+async function restart(): Promise<void> {
+  await api.close();
+  await start();
+}
+
+beforeAll(async () => {
+  redis = await startRedis({ dir: `${temporaryFolder('feed')}/redis`, args: ['--appendfsync', 'always'] });
+  database = await createTestDatabase(inject('databaseUrl'));
+  await start();
+});
+afterAll(async () => {
+  await api.close();
+  await redis.stop();
+  await database.drop();
+});
+
+type Log = ReturnType<typeof logWriter>;
+
+/** What may happen while nobody hears. */
+const MEANWHILE: Record<string, (log: Log) => Promise<void>> = {
+  'nothing else': async () => undefined,
+  'auth-api restarted': restart,
+  'Redis restarted': async () => {
+    await redis.stop();
+    await redis.start();
+  },
+  'the log was trimmed past its position': async (log) => {
+    const last = await log.revoke('sid', 'the last of them');
+    await log.redis.xtrim(log.keys.revocations, 'MINID', last ?? '');
+    // Or the app would still know from before.
+    await restart();
+  },
+};
+
+test.each(Object.keys(MEANWHILE))('cut while %s', async (what) => {
+  const log = logWriter(api);
+  const wire = await startWire(url);
+  const { verifier, answer, feed } = await outsideVerifier(api, wire.url);
+  const token = await tokenMaker(api);
+  const [kept, revoked, cutOff] = [await token(), await token(), await token()];
+  // One that stands before the place it goes on from.
+  const known = feed.size();
+  await log.revoke('sid', `before ${what}`);
+  await vi.waitFor(() => expect(feed.size()).toBe(known + 1), SOON);
+  for (const { token: one } of [kept, revoked, cutOff]) expect(await answer(one)).toBe('good');
+
+  wire.cut();
+  const cutAt = performance.now();
+  // It can't know yet, and says so only when the bound is over.
+  expect(await answer(revoked.token)).toBe('good');
+  await vi.waitFor(async () => expect(await answer(kept.token)).toBe('revocations_unknown'), { ...SOON, interval: 5 });
+  expect(performance.now() - cutAt).toBeLessThan(LAG_MAX + 1000);
+
+  await MEANWHILE[what]?.(log);
+  await log.revoke('sid', revoked.sid);
+  await log.revoke('sub', cutOff.sub, 'cutoff', Date.now() * 1000);
+  // The app knows, so from here on every answer of the verifier is either "not known" or right.
+  for (const { token: one } of [revoked, cutOff])
+    await vi.waitFor(async () => expect((await api.get('/v1/verify', one)).json().code).toBe('session_revoked'), SOON);
+  const wrong: string[] = [];
+  const watching = setInterval(async () => {
+    for (const { token: one } of [revoked, cutOff]) if ((await answer(one)) === 'good') wrong.push(one);
+  }, 1);
+  wire.heal(url);
+  await vi.waitFor(() => expect(verifier.fresh()).toBe(true), SOON);
+  for (const { token: one } of [revoked, cutOff]) expect(await answer(one)).toBe('token_revoked');
+  expect(await answer(kept.token)).toBe('good');
+  clearInterval(watching);
+  expect(wrong).toEqual([]);
+  await log.revoke('sid', kept.sid);
+  await vi.waitFor(async () => expect(await answer(kept.token)).toBe('token_revoked'), SOON);
+});
+
+test('Redis flushed under load: no revoked token is accepted, before or after', async () => {
+  const log = logWriter(api);
+  const { answer } = await outsideVerifier(api, url);
+  const token = await tokenMaker(api);
+  const revoked = await Promise.all(Array.from({ length: 50 }, () => token()));
+  const alive = await token();
+  for (const { sid } of revoked) await log.revoke('sid', sid);
+  const inside = async (one: string) => (await api.get('/v1/verify', one)).statusCode;
+  await vi.waitFor(async () => {
+    for (const { token: one } of revoked)
+      expect([await answer(one), await inside(one)]).toEqual(['token_revoked', 401]);
+  }, SOON);
+  let [asked, accepted] = [0, 0];
+  let ended = false;
+  const load = (async () => {
+    while (!ended) {
+      for (const { token: one } of revoked) {
+        asked += 1;
+        if ((await answer(one)) === 'good' || (await inside(one)) === 200) accepted += 1;
+      }
+      await new Promise(setImmediate);
+    }
+  })();
+  await log.redis.flushall();
+  // What was issued before is refused for good, by the birth of the new epoch; what is issued now is good.
+  await vi.waitFor(async () => expect(await answer(alive.token)).toBe('token_revoked'), SOON);
+  await vi.waitFor(async () => {
+    const issued = await token(Date.now() * 1000 + 2_000_000);
+    expect([await answer(issued.token), await inside(issued.token)]).toEqual(['good', 200]);
+  }, SOON);
+  ended = true;
+  await load;
+  expect(asked).toBeGreaterThan(revoked.length);
+  expect(accepted).toBe(0);
+});

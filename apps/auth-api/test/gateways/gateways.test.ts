@@ -1,0 +1,213 @@
+import { once } from 'node:events';
+import { Agent } from 'node:http';
+import { connect } from 'node:net';
+import { text } from 'node:stream/consumers';
+import { programOnPath } from '@latchkey/dev-stack/system-programs';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { activeUser, decoded, logIn } from '../accounts.ts';
+import { addClient, clientToken } from '../clients.ts';
+import { startMailSide, startTestApp, type TestApp } from '../test-app.ts';
+import { aliases, ask, GATEWAYS, IDENTITY, type Passed, startGateway, startLine, startService } from './gateway.ts';
+
+const found = GATEWAYS.map((gateway) => ({ gateway, path: programOnPath(gateway.program) }));
+
+let side: Awaited<ReturnType<typeof startMailSide>>;
+let api: TestApp;
+let worker: Awaited<ReturnType<typeof side.startWorker>>;
+let apiPort: number;
+let email: string;
+
+beforeAll(async () => {
+  if (found.every(({ path }) => path === undefined)) return;
+  side = await startMailSide();
+  [api, worker] = await Promise.all([startTestApp(side), side.startWorker()]);
+  apiPort = Number(new URL(await api.app.listen({ host: '127.0.0.1', port: 0 })).port);
+  email = await activeUser(api, side);
+});
+afterAll(async () => {
+  await Promise.all([api?.close(), worker?.stop()]);
+  await side?.stop();
+});
+
+/** A header's name as an application sees it that makes a variable of it: HTTP_X_AUTH_USER. */
+const asVariable = (name: string) => name.toLowerCase().replaceAll(/[^a-z0-9]/g, '-');
+
+/** The identity a service would read, whichever way it reads names: each value under each name that counts as one of ours. */
+function identityIn(passed: Passed | undefined): Record<string, string[]> {
+  const values: Record<string, string[]> = {};
+  for (const [name, value] of passed?.rawHeaders ?? []) {
+    const variable = asVariable(name);
+    if (IDENTITY.includes(variable)) values[variable] = [...(values[variable] ?? []), value];
+  }
+  return values;
+}
+
+describe.each(found)('$gateway.program', ({ gateway, path }) => {
+  describe.skipIf(path === undefined)(`in front of a service (needs ${gateway.program})`, () => {
+    let service: Awaited<ReturnType<typeof startService>>;
+    let line: Awaited<ReturnType<typeof startLine>>;
+    let port: number;
+    let stop: () => Promise<void>;
+
+    beforeAll(async () => {
+      [service, line] = await Promise.all([startService(), startLine(apiPort)]);
+      const addresses = { authApi: line.port, service: service.port };
+      ({ port, stop } = await startGateway(gateway, path ?? '', addresses));
+      service.takePassed();
+    });
+    afterAll(async () => {
+      await stop();
+      await service.close();
+      await line.cut();
+    });
+
+    test('a good token passes: the service learns who it is, and gets method, address and body as they were', async () => {
+      const { access_token } = await logIn(api, email);
+      const { claims } = decoded(access_token);
+      const body = JSON.stringify({ pages: 'x'.repeat(20_000) });
+      const answer = await ask(port, '/things?x=1&scope=admin', { method: 'POST', token: access_token, body });
+      expect(answer).toMatchObject({ status: 200, body: 'from the service' });
+      const [passed, ...more] = service.takePassed();
+      expect(more).toEqual([]);
+      expect(passed).toMatchObject({ method: 'POST', url: '/things?x=1&scope=admin', body });
+      expect(identityIn(passed)).toEqual({
+        'x-auth-user': [claims.sub],
+        'x-auth-session': [claims.sid],
+        'x-auth-scope': ['account'],
+        'x-auth-token-expires': [new Date(Number(claims.exp) * 1000).toISOString()],
+      });
+    });
+
+    test('what is not good is refused with the challenge of auth-api, and never reaches the service', async () => {
+      const none = await ask(port, '/things');
+      expect(none.status).toBe(401);
+      expect(none.headers['www-authenticate']).toBe('Bearer realm="latchkey"');
+      const bad = await ask(port, '/things', { method: 'DELETE', token: 'nonsense' });
+      expect(bad.status).toBe(401);
+      expect(bad.headers['www-authenticate']).toContain('error="invalid_token"');
+      expect(service.takePassed()).toEqual([]);
+    });
+
+    test('a path that needs a scope is closed to a token without it, however the path is written', async () => {
+      const { access_token: token } = await logIn(api, email);
+      const refused = await ask(port, '/reports/1', { token });
+      expect(refused.status).toBe(403);
+      expect(refused.headers['www-authenticate']).toMatch(/error="insufficient_scope".*scope="reports:read"/);
+      const disguised = [
+        ...['/reports', '/reports?x=/public/', '/%72eports/1', '/./reports/1', '//reports/1', '/reports/../reports/1'],
+        ...['/public/../reports/1', '/public/%2e%2e/reports/1', '/public/..%2freports/1', '/public/.%2e//reports/1'],
+      ];
+      for (const path of disguised) {
+        const { status } = await ask(port, path, { token });
+        expect([path, status]).toEqual([path, expect.toSatisfy((code: number) => code === 403 || code === 400)]);
+      }
+      expect(service.takePassed()).toEqual([]);
+
+      const client = await addClient(side.databaseUrl, 'reports:read');
+      const answer = await ask(port, '/reports/1', { token: await clientToken(api, client) });
+      expect(answer.status).toBe(200);
+      const [passed] = service.takePassed();
+      const identity = identityIn(passed);
+      expect(identity).toMatchObject({ 'x-auth-user': [client.id], 'x-auth-scope': ['reports:read'] });
+      // A client has no session: no header, not an empty one.
+      expect(identity).not.toHaveProperty('x-auth-session');
+    });
+
+    test('a token revoked between two requests of one connection is refused at the second', async () => {
+      const { access_token: token } = await logIn(api, email);
+      const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+      onTestFinished(() => agent.destroy());
+      const first = await ask(port, '/things', { token, agent });
+      expect(first.status).toBe(200);
+      expect((await api.delete('/v1/sessions/current', token)).statusCode).toBe(204);
+      const second = await ask(port, '/things', { token, agent });
+      expect(second).toMatchObject({ status: 401, connection: first.connection });
+      expect(service.takePassed()).toHaveLength(1);
+    });
+
+    test('no identity a client claims reaches the service, under whatever name, on closed paths and open ones', async () => {
+      const { access_token: token } = await logIn(api, email);
+      const { claims } = decoded(token);
+      const names = aliases();
+      // HAProxy takes 101 headers per request, nginx 32 KB.
+      for (let index = 0; index < names.length; index += 60) {
+        const headers = Object.fromEntries(names.slice(index, index + 60).map((name) => [name, 'spoofed']));
+        const [good, open, without] = [
+          await ask(port, '/things', { token, headers }),
+          await ask(port, '/public/page', { headers }),
+          await ask(port, '/things', { headers }),
+        ];
+        expect([good.status, open.status, without.status]).toEqual([200, 200, 401]);
+        const [closedPassed, openPassed, ...more] = service.takePassed();
+        expect(more).toEqual([]);
+        expect(identityIn(closedPassed)).toMatchObject({ 'x-auth-user': [claims.sub], 'x-auth-scope': ['account'] });
+        expect(JSON.stringify(closedPassed)).not.toContain('spoofed');
+        expect(JSON.stringify(openPassed)).not.toContain('spoofed');
+      }
+    });
+
+    test('a header name with a space, or one in two parts, is no way around', async () => {
+      const { access_token: token } = await logIn(api, email);
+      for (const smuggled of [
+        'X-Auth-User : spoofed',
+        'X-Auth-User\t: spoofed',
+        'X-Filler: 1\r\n X-Auth-User: spoofed',
+      ]) {
+        const socket = connect(port, '127.0.0.1');
+        await once(socket, 'connect');
+        const head = `GET /things HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}\r\nConnection: close`;
+        socket.end(`${head}\r\n${smuggled}\r\n\r\n`);
+        await text(socket);
+        for (const passed of service.takePassed()) expect(identityIn(passed)['x-auth-user']).not.toContain('spoofed');
+      }
+    });
+
+    test('a client cannot have the identity removed on its way by naming it in Connection', async () => {
+      const { access_token: token } = await logIn(api, email);
+      const { claims } = decoded(token);
+      const connection = 'close, X-Auth-User, x-auth-scope, X-Auth-Session';
+      const { status } = await ask(port, '/things', { token, headers: { connection } });
+      expect(status).toBe(200);
+      const identity = identityIn(service.takePassed()[0]);
+      expect(identity).toMatchObject({ 'x-auth-user': [claims.sub], 'x-auth-session': [claims.sid] });
+    });
+
+    test('connections to auth-api are kept', async () => {
+      const { access_token: token } = await logIn(api, email);
+      await ask(port, '/things', { token });
+      const before = line.made();
+      for (let count = 0; count < 10; count += 1) expect((await ask(port, '/things', { token })).status).toBe(200);
+      // (Caddy and HAProxy keep them per thread.)
+      expect(line.made() - before).toBeLessThan(5);
+      service.takePassed();
+    });
+
+    test.each(['gone', 'silent'] as const)(
+      'while auth-api is %s nobody passes, and afterwards it goes on',
+      async (how) => {
+        const { access_token: token } = await logIn(api, email);
+        expect((await ask(port, '/things', { token })).status).toBe(200);
+        service.takePassed();
+        if (how === 'gone') await line.cut();
+        else line.silence();
+        const asked = performance.now();
+        for (const { status, headers } of await Promise.all([
+          ask(port, '/things', { token }),
+          ask(port, '/reports/1', { token }),
+        ])) {
+          expect(status).toBe(503);
+          expect(Number(headers['retry-after'])).toBeGreaterThan(0);
+        }
+        expect(performance.now() - asked).toBeLessThan(10_000);
+        expect(service.takePassed()).toEqual([]);
+        expect((await ask(port, '/public/page')).status).toBe(200);
+        await line.mend();
+        await vi.waitFor(async () => expect((await ask(port, '/things', { token })).status).toBe(200), {
+          timeout: 10_000,
+          interval: 100,
+        });
+        service.takePassed();
+      },
+    );
+  });
+});

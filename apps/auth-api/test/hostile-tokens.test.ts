@@ -1,0 +1,57 @@
+/** The corpus of hostile tokens of `packages/verifier`, signed with the app's own key and sent to it. */
+import { createPrivateKey, createPublicKey, type JsonWebKey } from 'node:crypto';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { hostileTokens } from '../../../packages/verifier/test/hostile-tokens.ts';
+import { goodClaims, goodHeader, signed, type TestKey } from '../../../packages/verifier/test/signing.ts';
+import { createKeyring } from '../src/domain/keyring.ts';
+import { databaseProbe } from './mail-probe.ts';
+import { MASTER_KEY, PUBLIC_URL, startTestApp, type TestApp } from './test-app.ts';
+
+/** Milliseconds for one refusal, on a machine that does other things too. */
+const SLOW = 1000;
+
+let api: TestApp;
+let key: TestKey;
+let claims: ReturnType<typeof goodClaims>;
+
+beforeAll(async () => {
+  api = await startTestApp();
+  const database = databaseProbe(api.databaseUrl);
+  const [row] = await database.rows(
+    "SELECT kid, public_jwk, sealed_private_key FROM signing_keys WHERE state = 'current'",
+  );
+  await database.close();
+  const {
+    kid,
+    public_jwk: jwk,
+    sealed_private_key: sealed,
+  } = row as { kid: string; public_jwk: JsonWebKey; sealed_private_key: Buffer };
+  const pkcs8 = createKeyring(MASTER_KEY).unseal(sealed, kid);
+  key = {
+    kid,
+    alg: 'ES256',
+    privateKey: createPrivateKey({ key: pkcs8, format: 'der', type: 'pkcs8' }),
+    publicKey: createPublicKey({ key: jwk, format: 'jwk' }),
+    jwk: { ...jwk, kid, alg: 'ES256' },
+  };
+  // Issued a moment after the epoch began.
+  claims = goodClaims({ iss: PUBLIC_URL, aud: PUBLIC_URL }, Date.now() + 1000);
+});
+afterAll(() => api.close());
+
+test('each is refused with 401, in time; only what it was made of is accepted', async () => {
+  expect((await api.get('/v1/verify', signed(goodHeader(key), claims, key))).statusCode).toBe(200);
+  const vectors = hostileTokens({ key, claims });
+  expect(vectors.length).toBeGreaterThan(100);
+  for (const { name, token } of vectors) {
+    const began = performance.now();
+    const response = await api.get('/v1/verify', token);
+    expect([response.statusCode, response.json().code], name).toEqual([
+      401,
+      name === 'a jti of before the epoch' || name === 'a jti without the instant of issue'
+        ? 'session_revoked'
+        : 'invalid_token',
+    ]);
+    expect(performance.now() - began, name).toBeLessThan(SLOW);
+  }
+});

@@ -1,0 +1,49 @@
+/** More logins than the password threads can take, and logins that wait when the app stops. */
+import { availableParallelism } from 'node:os';
+import { describe, expect, test } from 'vitest';
+import { expectProblem } from './expect-problem.ts';
+import { newAddress, startTestApp, testApp } from './test-app.ts';
+
+/** Far more than may wait (`QUEUE_PER_THREAD` in src/domain/passwords.ts). */
+const TOO_MANY = availableParallelism() * 200;
+
+const errorsIn = (logs: readonly string[]) => logs.filter((line) => JSON.parse(line).level >= 50);
+
+describe('more logins at once than may wait', () => {
+  test('are refused with 503 and Retry-After while the first still wait, and nothing of it is an error', async () => {
+    const { login, logs } = await testApp({ env: { RATE_LIMITS: 'off' } });
+    const answered: number[] = [];
+    const answers = await Promise.all(
+      Array.from({ length: TOO_MANY }, async () => {
+        const answer = await login(newAddress());
+        answered.push(answer.statusCode);
+        return answer;
+      }),
+    );
+    const refused = answers.filter(({ statusCode }) => statusCode !== 401);
+    expect(refused.length).toBeGreaterThan(0);
+    for (const answer of refused) {
+      expectProblem(answer, { status: 503, code: 'overloaded' });
+    }
+    // Who is refused does not wait for those who are not.
+    expect(answered.slice(0, refused.length / 2)).toContain(503);
+    expect(answered.at(-1)).toBe(401);
+    expect(errorsIn(logs)).toEqual([]);
+  });
+});
+
+describe('logins whose passwords wait to be checked when the app closes', () => {
+  test('are refused with 503 and Retry-After, and nothing of it is an error', async () => {
+    const { close, login, logs } = await startTestApp({ env: { RATE_LIMITS: 'off' } });
+    const underWay = Array.from({ length: availableParallelism() * 30 }, () => login(newAddress()));
+    // From here on the threads hash: those that come after the first wait.
+    await underWay[0];
+    await close();
+    const refused = (await Promise.all(underWay)).filter(({ statusCode }) => statusCode !== 401);
+    expect(refused.length).toBeGreaterThan(0);
+    for (const answer of refused) {
+      expectProblem(answer, { status: 503, code: 'overloaded' });
+    }
+    expect(errorsIn(logs)).toEqual([]);
+  });
+});

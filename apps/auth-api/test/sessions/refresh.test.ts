@@ -1,0 +1,80 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { decoded } from '../accounts.ts';
+import { type SessionSuite, startSessionSuite } from './session-suite.ts';
+
+const DAY = 86_400;
+
+let suite: SessionSuite;
+beforeAll(async () => {
+  suite = await startSessionSuite();
+});
+afterAll(() => suite.stop());
+
+test('gives the next pair, keeps orig_iat and the session, and leaves the old access token good', async () => {
+  const first = await suite.jwt(await suite.newUser(), 'phone');
+  const second = await suite.refreshed(first);
+  expect(second).toMatchObject({ session: first.session, first_session: false });
+  expect(second.refresh_token).not.toBe(first.refresh_token);
+  expect(decoded(second.access_token).claims.orig_iat).toBe(decoded(first.access_token).claims.orig_iat);
+  expect(decoded(second.access_token).claims.jti).not.toBe(decoded(first.access_token).claims.jti);
+  expect(await suite.verify(first.access_token)).toBe(200);
+  expect(await suite.verify(second.access_token)).toBe(200);
+});
+
+test('of one token by 1000 callers over two instances gives one successor and no 401', async () => {
+  const { refresh_token } = await suite.jwt(await suite.newUser());
+  const answers = await Promise.all(
+    Array.from({ length: 1000 }, (_, index) => suite.refresh(refresh_token, index % 2 ? suite.api : suite.other)),
+  );
+  expect(new Set(answers.map(({ statusCode }) => statusCode))).toEqual(new Set([200]));
+  expect(new Set(answers.map((answer) => answer.json().refresh_token)).size).toBe(1);
+});
+
+test('whose reply was lost can be repeated, even after the successor was used', async () => {
+  const first = await suite.jwt(await suite.newUser());
+  const second = await suite.refreshed(first);
+  const third = await suite.refreshed(second);
+  expect((await suite.refreshed(first)).refresh_token).toBe(second.refresh_token);
+  expect((await suite.refreshed(second)).refresh_token).toBe(third.refresh_token);
+  expect((await suite.refresh(third.refresh_token)).statusCode).toBe(200);
+});
+
+test('just inside the grace is still the same successor', async () => {
+  const first = await suite.jwt(await suite.newUser());
+  const second = await suite.refreshed(first);
+  await suite.rotatedEarlier(first, 28);
+  // The instant of issue is part of the token: what is given again is the token of that, earlier, instant.
+  const again = await suite.refreshed(first);
+  expect(suite.contentOf(again)).toMatchObject({ counter: suite.contentOf(second).counter });
+});
+
+test('in a chain keeps orig_iat for weeks, and never promises a life past SESSION_MAX_AGE', async () => {
+  const user = await suite.newUser();
+  const first = await suite.jwt(user);
+  const loggedIn = Number(decoded(first.access_token).claims.orig_iat);
+  let token: { refresh_token: string } = first;
+  for (const [days, left] of [
+    [10, 14],
+    [20, 10],
+    [29, 1],
+  ] as const) {
+    const passed = (days - (days === 10 ? 0 : days === 20 ? 10 : 20)) * DAY;
+    await suite.age(user, first.session.id, passed);
+    const next = await suite.refreshed(suite.earlier(token, passed));
+    expect(Math.abs(next.refresh_expires_in - left * DAY), `after ${days} days`).toBeLessThan(60);
+    const { claims } = decoded(next.access_token);
+    expect(Math.abs(Number(claims.orig_iat) - (loggedIn - days * DAY))).toBeLessThanOrEqual(1);
+    expect(Number(claims.iat)).toBeGreaterThanOrEqual(loggedIn);
+    await suite.expectAgreement(user);
+    token = next;
+  }
+});
+
+test('slides the idle time: a session refreshed in time outlives its first refresh token', async () => {
+  const user = await suite.newUser();
+  const first = await suite.jwt(user);
+  await suite.age(user, first.session.id, 13 * DAY);
+  const second = await suite.refreshed(suite.earlier(first, 13 * DAY));
+  await suite.age(user, first.session.id, 13 * DAY);
+  expect((await suite.refresh(suite.earlier(second, 13 * DAY).refresh_token)).statusCode).toBe(200);
+});

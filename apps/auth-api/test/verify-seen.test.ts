@@ -1,0 +1,96 @@
+/** Over a real connection: what is answered before Fastify is what the route answers, and only for a token that is good. */
+import { startRedis } from '@latchkey/dev-stack/redis';
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
+import { activeUser, logIn } from './accounts.ts';
+import { startMailSide, startTestApp, type TestApp, testApp } from './test-app.ts';
+
+let side: Awaited<ReturnType<typeof startMailSide>>;
+let api: TestApp;
+let worker: Awaited<ReturnType<typeof side.startWorker>>;
+let url: string;
+
+beforeAll(async () => {
+  side = await startMailSide();
+  [api, worker] = await Promise.all([startTestApp(side), side.startWorker()]);
+  url = await api.app.listen({ host: '127.0.0.1', port: 0 });
+});
+afterAll(async () => {
+  await Promise.all([api.close(), worker.stop()]);
+  await side.stop();
+});
+
+const newToken = async () => (await logIn(api, await activeUser(api, side))).access_token;
+const ask = (token: string, path = '/v1/verify', headers: Record<string, string> = {}) =>
+  fetch(`${url}${path}`, { headers: { authorization: `Bearer ${token}`, ...headers } });
+/** All that is said, but for what is another at each answer or belongs to the connection. */
+const said = (headers: Iterable<[string, unknown]>) =>
+  Object.fromEntries(
+    [...headers].filter(([name]) => !['date', 'x-request-id', 'connection', 'keep-alive'].includes(name)),
+  );
+async function counted(): Promise<number> {
+  const line =
+    /^latchkey_http_request_duration_seconds_count\{route="\/v1\/verify",method="GET",status="200"\} (\d+)$/m;
+  return Number(line.exec(await (await fetch(`${url}/metrics`)).text())?.[1] ?? 0);
+}
+
+test('the first answer, the second and the route’s say the same', async () => {
+  const token = await newToken();
+  const first = await ask(token);
+  const second = await ask(token);
+  const route = await api.get('/v1/verify', token);
+  expect([first.status, second.status, route.statusCode]).toEqual([200, 200, 200]);
+  expect(await second.text()).toBe('');
+  expect(said(second.headers)).toEqual(said(first.headers));
+  expect(said(Object.entries(route.headers))).toEqual(said(first.headers));
+});
+
+test('a request id that is given is kept, one that is not sane or missing is made; each answer is counted', async () => {
+  const token = await newToken();
+  await ask(token);
+  const before = await counted();
+  const given = await ask(token, '/v1/verify', { 'x-request-id': 'gateway-17' });
+  expect(given.headers.get('x-request-id')).toBe('gateway-17');
+  const made = [await ask(token), await ask(token, '/v1/verify', { 'x-request-id': 'not sane' })];
+  const ids = made.map(({ headers }) => headers.get('x-request-id'));
+  expect(new Set(ids).size).toBe(2);
+  for (const id of ids) expect(id).toMatch(/^[\w-]{8,}$/);
+  expect(await counted()).toBe(before + 3);
+});
+
+test('a token that was seen is refused once it is revoked, and is asked for its scope', async () => {
+  const token = await newToken();
+  expect((await ask(token)).status).toBe(200);
+  expect((await ask(token)).status).toBe(200);
+  expect((await ask(token, '/v1/verify?scope=admin')).status).toBe(403);
+  const ended = await api.call('DELETE', '/v1/sessions/current', undefined, { authorization: `Bearer ${token}` });
+  expect(ended.statusCode).toBe(204);
+  const refused = await ask(token);
+  expect(refused.status).toBe(401);
+  expect(await refused.json()).toMatchObject({ code: 'session_revoked', request_id: expect.any(String) });
+});
+
+test('a token that ends like one that was seen is not that one', async () => {
+  const token = await newToken();
+  expect((await ask(token)).status).toBe(200);
+  const [header, , signature] = token.split('.');
+  const claims = Buffer.from(JSON.stringify({ sub: 'somebody else' })).toString('base64url');
+  expect((await ask(`${header}.${claims}.${signature}`)).status).toBe(401);
+  expect((await ask(token)).status).toBe(200);
+});
+
+test('a token that was seen is refused with 503 while the revocations are not known', async () => {
+  const redis = await startRedis();
+  onTestFinished(() => redis.stop());
+  const deaf = await testApp({ ...side, redisUrl: redis.url, env: { REVOCATION_LAG_MAX_MS: '500' } });
+  const at = await deaf.app.listen({ host: '127.0.0.1', port: 0 });
+  const status = async () => (await fetch(`${at}/v1/verify`, { headers: { authorization: `Bearer ${own}` } })).status;
+  const own = (await logIn(deaf, await activeUser(api, side))).access_token;
+  await vi.waitFor(async () => expect(await status()).toBe(200));
+  redis.freeze();
+  try {
+    await vi.waitFor(async () => expect(await status()).toBe(503), { timeout: 10_000 });
+  } finally {
+    redis.thaw();
+  }
+  await vi.waitFor(async () => expect(await status()).toBe(200), { timeout: 10_000 });
+});

@@ -1,0 +1,57 @@
+/**
+ * The key of a link, made the moment its mail is sent: so its life starts at the mail, however long the job waited, and the queue
+ * never holds anything worth stealing.
+ */
+
+import { hash, randomInt } from 'node:crypto';
+import type { RedisConnection } from '@latchkey/shared/redis-connections';
+import type { RedisKeys } from '@latchkey/shared/redis-keys';
+
+const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789';
+
+/** 32 of 62 characters are 190 bits: guessing is hopeless, and the link still fits on one line of a mail. */
+const LENGTH = 32;
+
+/** Seconds a key works, and after that can still be renewed or, where nothing renews it, is still known to have expired. */
+export interface KeyLife {
+  readonly activates: number;
+  readonly renews: number;
+}
+
+/** What a key is for. It is kept under a name of that purpose, so it is good for no other. */
+export type KeyPurpose = 'activationKey' | 'passwordResetKey' | 'emailChangeKey';
+
+/** A fresh key; `randomInt` draws from the CSPRNG without modulo bias. */
+function newKey(): string {
+  let key = '';
+  while (key.length < LENGTH) key += ALPHABET.charAt(randomInt(ALPHABET.length));
+  return key;
+}
+
+/**
+ * Mints keys and forgets them. Redis learns only the SHA-256 (base64url) of the key's characters.
+ * @param life how long a key works and is known after that, in seconds.
+ */
+export function createMailKeys(redis: RedisConnection, keys: RedisKeys, life: KeyLife) {
+  const redisKey = (purpose: KeyPurpose, key: string) => keys[purpose](hash('sha256', key, 'base64url'));
+  return {
+    /**
+     * Makes a key that stands for one attempt of one user. It works while more than `renewal_ms` of its life is left.
+     * @returns the key itself: it goes into the mail and nowhere else.
+     */
+    async mint(purpose: KeyPurpose, userId: string, attempt: number): Promise<string> {
+      const key = newKey();
+      const renewalMs = life.renews * 1000;
+      const meaning = JSON.stringify({ user_id: userId, attempt, renewal_ms: renewalMs });
+      await redis.set(redisKey(purpose, key), meaning, 'PX', life.activates * 1000 + renewalMs);
+      return key;
+    },
+
+    /** Removes a key whose mail surely did not go out. It would expire by itself: nobody has ever seen it. */
+    async forget(purpose: KeyPurpose, key: string): Promise<void> {
+      await redis.del(redisKey(purpose, key));
+    },
+  };
+}
+
+export type MailKeys = ReturnType<typeof createMailKeys>;

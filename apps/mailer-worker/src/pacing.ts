@@ -1,0 +1,49 @@
+/**
+ * How fast mails leave, all workers together: every number of it is here. A mail that is too fast is delayed, never dropped, and while it
+ * waits it holds no worker, so nobody waits for it.
+ *
+ * The bounds are far above what people registering make, and there for what is not that: the backlog of an outage, an attack.
+ */
+import { domainToASCII } from 'node:url';
+
+/** A token bucket: so many at once, and then so many a second. */
+export interface Pace {
+  readonly burst: number;
+  readonly perSecond: number;
+}
+
+export interface Pacing {
+  readonly domain: Pace;
+  readonly recipient: Pace;
+}
+
+/**
+ * To one mailbox: auth-api lets 10 mails an hour be asked for (apps/auth-api/src/rate-limits.ts); this is the net below it, for what it does
+ * not count (notices) and for when it can't. It is wide, so that who limits elsewhere (`RATE_LIMITS=off`) gets each mail at once.
+ */
+const RECIPIENT: Pace = { burst: 500, perSecond: 0.5 };
+
+/** Seconds' worth of mails that may go to one domain at once. */
+const DOMAIN_BURST = 10;
+
+/** @param domainRate `MAIL_DOMAIN_RATE`, mails a second. */
+export const pacing = (domainRate: number): Pacing => ({
+  domain: { burst: domainRate * DOMAIN_BURST, perSecond: domainRate },
+  recipient: RECIPIENT,
+});
+
+/**
+ * A mail that takes longer than `after` is set aside: its conversation with the mail server goes on, but its job leaves the worker's slot to
+ * another mail. The conversation is ended `endedWithin` after that, more than the 10 minutes RFC 5321 section 4.5.3.2.6 asks to wait for the
+ * last answer; the job comes back when it surely has ended, and learns from the ledger how. Milliseconds.
+ */
+export const SLOW_MAIL = { after: 5_000, endedWithin: 11 * 60_000, comesBackAfter: 12 * 60_000 };
+
+/** With so many mails to one domain set aside, a worker begins no other to it, and looks again after so many milliseconds. */
+export const SLOW_DOMAIN = { mails: 5, retryAfter: 10_000 };
+
+/** The domain of an address in the form in which domains are compared. */
+export function domainOf(address: string): string {
+  const domain = address.slice(address.lastIndexOf('@') + 1).toLowerCase();
+  return domainToASCII(domain) || domain;
+}

@@ -1,0 +1,80 @@
+/** Verification in the process of a service, against a library and the bare signature check; and with a full log. */
+import { startRedis } from '@latchkey/dev-stack/redis';
+import { redisKeys } from '@latchkey/shared/redis-keys';
+import { Redis } from 'ioredis';
+import type { Start } from '../programs/in-process.ts';
+import type { Row } from '../report.ts';
+import { compare, type Sample } from '../rounds.ts';
+import { ask, type Program, type Stand } from '../stand.ts';
+
+const ROUNDS = 3;
+
+export async function benchInProcess(stand: Stand): Promise<Row[]> {
+  const program = await stand.inProcess(stand.redisUrl);
+  const rate = rateOf(stand);
+  const rows = [
+    { name: 'seen', what: 'in process, token seen before', way: 'seen', than: 'fastJwt', against: 'fast-jwt’s cache' },
+    {
+      name: 'seen_mget',
+      what: 'in process, token seen before',
+      way: 'seen',
+      than: 'fastJwtMget',
+      against: 'the same and a Redis MGET',
+    },
+    {
+      name: 'unseen',
+      what: 'in process, token never seen',
+      way: 'unseen',
+      than: 'nodeCrypto',
+      against: 'node:crypto verify',
+    },
+  ];
+  const measured: Row[] = [];
+  for (const { way, than, ...row } of rows)
+    measured.push({ ...row, ...(await compare(ROUNDS, rate(program, than), rate(program, way))) });
+  await program.stop();
+  return measured;
+}
+
+const rateOf = (stand: Stand) => (program: Program, way: string) => (): Promise<Sample> =>
+  ask(`${program.url}/rate?of=${way}&seconds=${stand.seconds}`);
+
+/** Lines written by one call: some 20 ms. */
+const BATCH = 5000;
+/** KEYS[1]: the log. ARGV: numbers of the first and the last session, until. Ids are as long as real ones. */
+const FILL = `
+for number = tonumber(ARGV[1]), tonumber(ARGV[2]) do
+  redis.call('XADD', KEYS[1], '*', 'sid', string.format('%022d', number), 'from', 0, 'until', ARGV[3])
+end`;
+
+/** A verifier that starts when so much was revoked within the life of a token: how soon it knows all, what that takes, what it slows. */
+export async function benchWindow(stand: Stand): Promise<Row[]> {
+  const { window: lines } = stand.sizes;
+  const server = await startRedis({ onDeath: () => undefined });
+  const keys = redisKeys();
+  const redis = new Redis(server.url);
+  await redis.hset(keys.epoch, { id: 'bench', born: 0 });
+  const until = Math.ceil(Date.now() / 1000) + 3600;
+  for (let first = 1; first <= lines; first += BATCH)
+    await redis.eval(FILL, 1, keys.revocations, first, Math.min(lines, first + BATCH - 1), until);
+  redis.disconnect();
+
+  const [full, empty] = [await stand.inProcess(server.url), await stand.inProcess(stand.redisUrl)];
+  const { milliseconds, bytes } = await ask<Start>(`${full.url}/start`);
+  const rate = rateOf(stand);
+  const comparison = await compare(ROUNDS, rate(empty, 'seen'), rate(full, 'seen'));
+  await Promise.all([full.stop(), empty.stop()]);
+  await server.stop();
+  const latency = { p50: milliseconds, p99: milliseconds, max: milliseconds, samples: 1 };
+  const memory = { of: 'the verifier', bytesEach: bytes / lines, count: lines };
+  return [
+    { name: 'window_ready', what: `a new verifier knows ${lines} revocations`, latency },
+    { name: 'window_memory', what: 'a revocation', memory },
+    {
+      name: 'window_verify',
+      what: `in process, with ${lines} revocations`,
+      against: 'with next to none',
+      ...comparison,
+    },
+  ];
+}

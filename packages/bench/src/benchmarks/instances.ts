@@ -1,0 +1,64 @@
+/** What a verification costs in CPU time: against hello, and with more instances, which requests per second on shared cores cannot show. */
+import { load } from '../http-load.ts';
+import type { Row } from '../report.ts';
+import { compare, type Sample } from '../rounds.ts';
+import type { Program, Stand } from '../stand.ts';
+import { CONNECTIONS, sayHello, verifyRequests } from './verify.ts';
+
+const ROUNDS = 3;
+
+/** So many verifications or hellos for each second of CPU time: flat is 1. */
+export async function benchInstances(stand: Stand): Promise<Row[]> {
+  const hello = await stand.hello();
+  const apis = [stand.api, await stand.anotherApi(), await stand.anotherApi()];
+  const caller = await verifyRequests(stand, 'jwt');
+  const verifying = (count: number) => () =>
+    perCpuSecond(apis.slice(0, count), (api) =>
+      load({ url: api.url, connections: CONNECTIONS, seconds: stand.seconds, caller }),
+    );
+  const saying = () => perCpuSecond([hello], ({ url }) => sayHello(url, stand.seconds));
+  const rows: Row[] = [
+    {
+      name: 'verify_cpu',
+      what: 'GET /v1/verify per second of CPU',
+      against: 'Fastify hello',
+      ...(await compare(ROUNDS, saying, verifying(1))),
+    },
+  ];
+  for (const count of [2, 3])
+    rows.push({
+      name: `verify_cpu_${count}`,
+      what: `GET /v1/verify per second of CPU, ${count} instances`,
+      against: 'one instance',
+      ...(await compare(ROUNDS, verifying(1), verifying(count))),
+    });
+  await Promise.all([hello, ...apis.slice(1)].map((program) => program.stop()));
+  return rows;
+}
+
+/**
+ * All of them run, and each is loaded in its turn, as it would be on a core of its own. At once, more of them than cores are free would push
+ * each other off: that costs CPU time whatever they are.
+ */
+async function perCpuSecond(programs: readonly Program[], run: (program: Program) => Promise<Sample>): Promise<Sample> {
+  const before = await Promise.all(programs.map(usage));
+  for (const program of programs) await run(program);
+  const after = await Promise.all(programs.map(usage));
+  const difference = (of: keyof Usage) =>
+    after.reduce((sum, one, index) => sum + one[of] - (before[index]?.[of] ?? 0), 0);
+  return { perSecond: difference('requests') / difference('cpuSeconds') };
+}
+
+type Usage = { readonly requests: number; readonly cpuSeconds: number };
+
+/** By its own metrics, in the names of prom-client and of auth-api. */
+async function usage({ url }: Program): Promise<Usage> {
+  const text = await (await fetch(`${url}/metrics`)).text();
+  const value = (name: string) => Number(new RegExp(`^${name} ([\\d.e+-]+)$`, 'm').exec(text)?.[1] ?? 0);
+  return {
+    cpuSeconds: value('process_cpu_seconds_total'),
+    requests: value(
+      'latchkey_http_request_duration_seconds_count\\{route="(?:/v1/verify|/)",method="GET",status="200"\\}',
+    ),
+  };
+}

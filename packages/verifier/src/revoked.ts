@@ -1,0 +1,156 @@
+/** What is known to be revoked, whoever told it: the one place that decides whether a token is refused. */
+
+/** Microseconds since the epoch by the clock of the issuer's Redis. */
+export type Microseconds = number;
+
+/** Which Redis the revocations are of. What was issued before its birth is refused: the revocations of that time are lost. */
+export interface Epoch {
+  id: string;
+  born: Microseconds;
+}
+
+/** What an access token says of itself, and all that is needed to know whether it was revoked. */
+export interface TokenIdentity {
+  userId: string;
+  sessionId: string;
+  issuedAt: Microseconds;
+  /** The `kid` of the key that signed it. */
+  keyId?: string | undefined;
+}
+
+/** One line of the log. `until`: the second from which nothing it speaks of can live any more. */
+export type Revocation =
+  /** Of this session, what was issued at `from` or later. */
+  | { sessionId: string; from: Microseconds; until: number }
+  /** Of this user, what was issued at `cutoff` or before. */
+  | { userId: string; cutoff: Microseconds; until: number }
+  /** Whatever this key has signed. */
+  | { keyId: string; until: number };
+
+/** Entries looked at each time the log moves: all of a small copy; of a big one so many that it never pauses. */
+const STRIDE = 1000;
+
+/** A sweep that goes round and round, some entries at a time. */
+function createSweep<Value>(map: Map<string, Value>, untilOf: (value: Value) => number) {
+  let cursor = map.entries();
+  return (now: number, entries: number): void => {
+    for (let left = entries; left > 0; left -= 1) {
+      const next = cursor.next();
+      if (next.done) {
+        cursor = map.entries();
+        return;
+      }
+      const [id, value] = next.value;
+      if (untilOf(value) < now) map.delete(id);
+    }
+  };
+}
+
+export type Revoked = ReturnType<typeof createRevoked>;
+
+export function createRevoked() {
+  let epoch: Epoch | undefined;
+  // Nearly all there is are whole sessions: a number each and no object, or a million would not fit.
+  const sessions = new Map<string, number>();
+  const sessionsFrom = new Map<string, { from: Microseconds; until: number }>();
+  const users = new Map<string, { cutoff: Microseconds; until: number }>();
+  const keys = new Map<string, number>();
+  const sweeps = [
+    createSweep(sessions, (until) => until),
+    createSweep(sessionsFrom, ({ until }) => until),
+    createSweep(users, ({ until }) => until),
+    createSweep(keys, (until) => until),
+  ];
+
+  function latest(map: Map<string, number>, id: string, until: number): void {
+    map.set(id, Math.max(until, map.get(id) ?? 0));
+  }
+
+  return {
+    epoch: (): Epoch | undefined => epoch,
+    /** What is known of the epoch before stays known: it can only refuse. */
+    begin(next: Epoch): void {
+      epoch = next;
+    },
+
+    apply(revocation: Revocation): void {
+      const { until } = revocation;
+      if ('keyId' in revocation) latest(keys, revocation.keyId, until);
+      else if ('userId' in revocation) {
+        const { userId, cutoff } = revocation;
+        const known = users.get(userId) ?? { cutoff, until };
+        users.set(userId, { cutoff: Math.max(cutoff, known.cutoff), until: Math.max(until, known.until) });
+      } else if (revocation.from === 0) latest(sessions, revocation.sessionId, until);
+      else {
+        const { sessionId, from } = revocation;
+        const known = sessionsFrom.get(sessionId) ?? { from, until };
+        sessionsFrom.set(sessionId, { from: Math.min(from, known.from), until: Math.max(until, known.until) });
+      }
+    },
+
+    /** Whether an access token is to be refused. */
+    denies({ userId, sessionId, issuedAt, keyId }: TokenIdentity): boolean {
+      if (epoch === undefined || issuedAt < epoch.born) return true;
+      if (sessions.has(sessionId)) return true;
+      const session = sessionsFrom.get(sessionId);
+      if (session !== undefined && issuedAt >= session.from) return true;
+      const user = users.get(userId);
+      if (user !== undefined && issuedAt <= user.cutoff) return true;
+      return keyId !== undefined && keys.has(keyId);
+    },
+
+    /** Whether whatever this key has signed is to be refused. */
+    deniesKey: (keyId: string): boolean => keys.has(keyId),
+
+    /**
+     * Forgets what has expired, a part at a time.
+     * @param now second, by the clock of Redis: a step of this host's clock must not make a revoked token good again.
+     * @param added how many lines came: more are looked at than that, so that it never falls behind.
+     */
+    sweep(now: number, added: number): void {
+      for (const sweep of sweeps) sweep(now, STRIDE + 2 * added);
+    },
+
+    /** How many sessions, users and keys it holds. */
+    size: (): number => sessions.size + sessionsFrom.size + users.size + keys.size,
+
+    /** All it knows, as lines that make another copy of it; what changes meanwhile may be among them or not. */
+    *lines(): Generator<Revocation> {
+      for (const [keyId, until] of keys) yield { keyId, until };
+      for (const [userId, { cutoff, until }] of users) yield { userId, cutoff, until };
+      for (const [sessionId, { from, until }] of sessionsFrom) yield { sessionId, from, until };
+      for (const [sessionId, until] of sessions) yield { sessionId, from: 0, until };
+    },
+  };
+}
+
+/**
+ * A line as it stands in the log, by name: `sid`, `from`, `until` | `sub`, `cutoff`, `until` | `kid`, `until`.
+ * @returns undefined for a line this release does not understand: a newer one wrote it, for newer readers.
+ */
+export function readLine(line: { readonly [name: string]: string | number | undefined }): Revocation | undefined {
+  const { sid, sub, kid } = line;
+  const until = Number(line.until);
+  if (typeof sid === 'string') return { sessionId: sid, from: Number(line.from ?? 0), until };
+  if (typeof sub === 'string') return { userId: sub, cutoff: Number(line.cutoff), until };
+  if (typeof kid === 'string') return { keyId: kid, until };
+  return undefined;
+}
+
+/** The same the other way. */
+export function writeLine(revocation: Revocation): { readonly [name: string]: string | number } {
+  const { until } = revocation;
+  if ('keyId' in revocation) return { kid: revocation.keyId, until };
+  if ('userId' in revocation) return { sub: revocation.userId, cutoff: revocation.cutoff, until };
+  return { sid: revocation.sessionId, from: revocation.from, until };
+}
+
+/** What a verifier knows of the revocations, wherever it hears of them. */
+export interface Revocations {
+  /** Whether the copy may be believed; if not, refuse. */
+  fresh(): boolean;
+  /** Milliseconds since the copy was surely up to date; infinite until it is complete. */
+  lag(): number;
+  denies(identity: TokenIdentity): boolean;
+  close(): void;
+}

@@ -1,0 +1,176 @@
+/** Is this access token good now? Answered from memory: its signature is checked once, its revocation each time. */
+import { VerifyError } from './errors.ts';
+import { createIntrospector, type IntrospectionOptions } from './introspection.ts';
+import { type AccessTokenClaims, createClaimCheck, takeApart, verifiedClaims } from './jwt.ts';
+import { type KeySet, type KeySource, localKeySet, remoteKeySet } from './key-set.ts';
+import type { Revocations, TokenIdentity } from './revoked.ts';
+import { identityOf } from './token-identity.ts';
+
+/** Verified tokens that are kept: about 1 KB each. */
+const MOST_KEPT = 10_000;
+/** Milliseconds; as the contract's REVOCATION_LAG_MAX_MS: a key that is new is asked for as fast as a revocation must be known. */
+const JWKS_WINDOW = 2000;
+/** Seconds two clocks may differ. */
+const CLOCK_TOLERANCE = 60;
+
+export interface VerifierOptions {
+  /** `iss`: the issuer's address. */
+  issuer: string;
+  /** What `aud` must name. */
+  audience: string;
+  /** Where the issuer's keys are, `<issuer>/.well-known/jwks.json`, or who holds them in this process. */
+  jwks: string | URL | KeySource;
+  /** Where revocations are heard of: `revocationFeed()` or `revocationsInRedis()`. Closed with the verifier. */
+  revocations: Revocations;
+  /** The issuer's introspection endpoint, for calls with `stale: 'introspect'`. */
+  introspection?: IntrospectionOptions;
+  /**
+   * Seconds after its issue from which a token is refused, whatever its `exp` (default: never). To be set to ACCESS_TOKEN_TTL where that was
+   * lowered: the log remembers revocations only that long.
+   */
+  maxTokenAge?: number;
+  /** Seconds this host's clock may be behind the issuer's where `nbf` is compared (default 60). */
+  clockTolerance?: number;
+  /** How many verified tokens are kept (default 10 000, about 1 KB each). */
+  cacheSize?: number;
+  /** Milliseconds between two fetches of the keys, however many tokens name an unknown one (default 2000). */
+  jwksWindow?: number;
+  /** Hears of what went wrong in the background; all of it heals by itself. */
+  onError?: (error: Error) => void;
+}
+
+export interface VerifyOptions {
+  /** Scopes that are needed, all of them, separated by spaces. */
+  scope?: string | undefined;
+  /** While the revocations are not known: refuse (the default), or ask the issuer about this token. */
+  stale?: 'refuse' | 'introspect' | undefined;
+}
+
+/** A token of the issuer that is in time, whether it was revoked or not. */
+export interface ReadToken {
+  readonly claims: AccessTokenClaims;
+  readonly identity: TokenIdentity;
+  /** Milliseconds: from when on it is refused. */
+  readonly expires: number;
+}
+
+interface KeptToken extends ReadToken {
+  /** As it came: nothing else is good because of it. */
+  readonly token: string;
+}
+
+/** Characters at the end of a token by which it is looked up: 192 bits of its signature. */
+const END = 32;
+
+export type Verifier = ReturnType<typeof createVerifier>;
+
+export function createVerifier(options: VerifierOptions) {
+  const { issuer, audience, jwks, revocations, introspection } = options;
+  const { maxTokenAge = Number.POSITIVE_INFINITY, clockTolerance = CLOCK_TOLERANCE, cacheSize = MOST_KEPT } = options;
+  const { jwksWindow: window = JWKS_WINDOW, onError = () => undefined } = options;
+  const checkClaims = createClaimCheck({ issuer, audience });
+  /**
+   * By the token's end, a part of its signature: to look it up by all of its 700 characters would cost more than all the rest. A refusal is
+   * never kept: a token may fail only because its key is not known yet.
+   */
+  const kept = new Map<string, KeptToken>();
+  const keys: KeySet =
+    typeof jwks === 'function'
+      ? localKeySet(jwks)
+      : remoteKeySet({ url: jwks, window, onError, onKeyGone: () => kept.clear() });
+  const introspect = introspection && createIntrospector(introspection);
+
+  function keep(token: string, read: ReadToken): void {
+    const oldest = kept.size < cacheSize ? undefined : kept.keys().next().value;
+    if (oldest !== undefined) kept.delete(oldest);
+    kept.set(token.slice(-END), { ...read, token });
+  }
+
+  function keptRead(token: string): ReadToken | undefined {
+    const end = token.slice(-END);
+    const known = kept.get(end);
+    if (known?.token !== token) return undefined;
+    if (known.expires > Date.now()) return known;
+    kept.delete(end);
+    return undefined;
+  }
+
+  async function authentic(token: string): Promise<ReadToken> {
+    const parts = takeApart(token);
+    const key = await keys.find(parts.kid);
+    const claims = Object.freeze(checkClaims(verifiedClaims(parts, key)));
+    const expires = Math.min(claims.exp, claims.iat + maxTokenAge) * 1000;
+    return { claims, identity: identityOf(claims, key.kid), expires };
+  }
+
+  async function readInTime(token: string): Promise<ReadToken> {
+    const known = keptRead(token);
+    if (known) return known;
+    const read = await authentic(token);
+    const now = Date.now();
+    if (read.expires <= now) throw new VerifyError('token_expired');
+    if ((read.claims.nbf ?? 0) > now / 1000 + clockTolerance) throw new VerifyError('claim_invalid', { claim: 'nbf' });
+    // Not for longer than a token lives, though `iat` may lie ahead: once its key is gone it has to be looked for again.
+    keep(token, { ...read, expires: Math.min(read.expires, now + maxTokenAge * 1000) });
+    return read;
+  }
+
+  function judge({ claims, identity }: ReadToken, scope: string | undefined): AccessTokenClaims {
+    // A copy that may be out of date can't tell a good token from a revoked one.
+    if (!revocations.fresh()) throw new VerifyError('revocations_unknown');
+    if (revocations.denies(identity)) throw new VerifyError('token_revoked');
+    if (scope !== undefined) requireScope(claims, scope);
+    return claims;
+  }
+
+  return {
+    /**
+     * @returns the claims of a token that is good now.
+     * @throws {VerifyError} for any other; nothing else is thrown, whatever the token is.
+     */
+    async verify(token: string, { scope, stale }: VerifyOptions = {}): Promise<AccessTokenClaims> {
+      if (revocations.fresh() || stale !== 'introspect' || !introspect) {
+        // First, so that nobody is told what a token is worth by who can't know.
+        if (!revocations.fresh()) throw new VerifyError('revocations_unknown');
+        return judge(keptRead(token) ?? (await readInTime(token)), scope);
+      }
+      const { claims } = await readInTime(token);
+      if (!(await introspect(token))) throw new VerifyError('token_revoked');
+      if (scope !== undefined) requireScope(claims, scope);
+      return claims;
+    },
+
+    /**
+     * The same at once, of a token that was verified before.
+     * @returns undefined for one that was not: ask {@link verify}.
+     */
+    verifySeen(token: string, scope?: string): AccessTokenClaims | undefined {
+      const known = keptRead(token);
+      return known && judge(known, scope);
+    },
+
+    /**
+     * What a token of this issuer says, whether it was revoked or not: for who asks the store itself.
+     * @param expired also of one whose time is over.
+     */
+    async read(token: string, { expired = false } = {}): Promise<ReadToken> {
+      return expired ? authentic(token) : readInTime(token);
+    },
+
+    /** Milliseconds since the revocations were surely known; infinite until they are for the first time. */
+    lag: (): number => revocations.lag(),
+    /** Whether the revocations are known; while not, every token is refused. */
+    fresh: (): boolean => revocations.fresh(),
+    /** Ends what it does in the background, and the copy of the revocations. */
+    close(): void {
+      keys.close();
+      revocations.close();
+      kept.clear();
+    },
+  };
+}
+
+function requireScope({ scope }: AccessTokenClaims, needed: string): void {
+  const held = scope.split(' ');
+  if (!needed.split(' ').every((name) => held.includes(name))) throw new VerifyError('insufficient_scope');
+}
