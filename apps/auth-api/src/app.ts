@@ -40,8 +40,8 @@ import { measureOutbox } from './outbox-metrics.ts';
 import { bearerAuth } from './plugins/bearer-auth.ts';
 import { openapi } from './plugins/openapi.ts';
 import { answerClientError, answerFrameworkError, problemAnswers } from './plugins/problem-answers.ts';
+import { createQuickVerify } from './plugins/quick-verify.ts';
 import { requestId, requestLog } from './plugins/request-log.ts';
-import { createVerifySeen } from './plugins/verify-seen.ts';
 import { createRateLimits } from './rate-limits.ts';
 import { accountRoutes } from './routes/accounts.ts';
 import { adminRoutes } from './routes/admin.ts';
@@ -120,7 +120,9 @@ export async function buildApp({ env, logger, namespace, ...given }: AppOptions)
         },
         (request, response) => {
           // A closing app tells its connections so, which Fastify does.
-          if (!server.listening || !verifySeen(request, response)) handler(request, response);
+          const route = () => handler(request, response);
+          if (server.listening) quickVerify(request, response, route);
+          else route();
         },
       );
       return server;
@@ -188,7 +190,6 @@ export async function buildApp({ env, logger, namespace, ...given }: AppOptions)
     // A token issued while ACCESS_TOKEN_TTL was longer must not outlive what the log says of it.
     maxTokenAge: env.ACCESS_TOKEN_TTL,
   });
-  const verifySeen = createVerifySeen({ verifier, metrics });
   const passwords = createPasswords();
   const users = createUserStore(db);
   const audit = createAudit(createAuditStore(db), logger);
@@ -232,6 +233,7 @@ export async function buildApp({ env, logger, namespace, ...given }: AppOptions)
     copy: revocationCopy,
   });
   const opaqueTokens = createOpaqueTokens(sessionStore, revocationCopy);
+  const { quickVerify, findOnce } = createQuickVerify({ verifier, findOpaqueToken: opaqueTokens.find, metrics });
   const revocation = createRevocation({
     sessions: sessionStore,
     users,
@@ -321,7 +323,7 @@ export async function buildApp({ env, logger, namespace, ...given }: AppOptions)
   await app.register(bearerAuth, {
     verifier,
     revocations: revocationCopy,
-    findOpaqueToken: opaqueTokens.find,
+    findOpaqueToken: findOnce,
   });
 
   // The routes

@@ -1,9 +1,14 @@
 /** Writes access tokens in the one form the verifier takes (RFC 7515 compact serialisation; ADR 13). */
-import { type KeyObject, sign } from 'node:crypto';
+import { type KeyObject, sign as signWithCallback } from 'node:crypto';
+import { promisify } from 'node:util';
 import { withLowS } from '@latchkey/verifier/ecdsa';
 
+// In libuv's threads: a signature takes longer than the rest of a refresh, and meanwhile others are verified.
+const sign = promisify(signWithCallback);
+
 const signatures = {
-  ES256: (input: Buffer, key: KeyObject) => withLowS(sign('sha256', input, { key, dsaEncoding: 'ieee-p1363' })),
+  ES256: async (input: Buffer, key: KeyObject) =>
+    withLowS(await sign('sha256', input, { key, dsaEncoding: 'ieee-p1363' })),
   EdDSA: (input: Buffer, key: KeyObject) => sign(null, input, key),
   RS256: (input: Buffer, key: KeyObject) => sign('sha256', input, key),
 } as const;
@@ -13,8 +18,9 @@ const encode = (value: object): string => Buffer.from(JSON.stringify(value)).toS
 export function createJwtSigner({ kid, alg, key }: { kid: string; alg: keyof typeof signatures; key: KeyObject }) {
   // RFC 9068 section 2.1.
   const header = encode({ alg, typ: 'at+jwt', kid });
-  return (claims: object): string => {
+  return async (claims: object): Promise<string> => {
     const input = `${header}.${encode(claims)}`;
-    return `${input}.${signatures[alg](Buffer.from(input), key).toString('base64url')}`;
+    const signature = await signatures[alg](Buffer.from(input), key);
+    return `${input}.${signature.toString('base64url')}`;
   };
 }

@@ -2,6 +2,7 @@
  * Who calls: the access token of `Authorization: Bearer` (RFC 6750). A JWT is checked in memory by the verifier that others embed; an opaque
  * token is asked of the store.
  */
+import type { IncomingMessage } from 'node:http';
 import { VerifyError } from '@latchkey/verifier/errors';
 import type { RevocationCopy } from '@latchkey/verifier/revocation-copy';
 import type { Verifier } from '@latchkey/verifier/verifier';
@@ -10,7 +11,6 @@ import fp from 'fastify-plugin';
 import { USER_SCOPE } from '../domain/access-token.ts';
 import { OPAQUE_PREFIX } from '../domain/opaque-token.ts';
 import { Problem } from '../problems.ts';
-import { knownEpoch } from '../store/revocation-log.ts';
 
 /** Whom an access token stands for, whatever its format. */
 export interface Caller {
@@ -41,14 +41,14 @@ declare module 'fastify' {
 export interface BearerAuthOptions {
   verifier: Verifier;
   revocations: RevocationCopy;
-  /** Asks the store for an opaque token. */
-  findOpaqueToken: (token: string, notBefore: number) => Promise<Caller | undefined>;
+  /** Asks the store for an opaque token, once a request. */
+  findOpaqueToken: (token: string, request: IncomingMessage) => Promise<Caller | undefined>;
 }
 
 export const bearerAuth = fp(
   async (app: FastifyInstance, { verifier, revocations, findOpaqueToken }: BearerAuthOptions) => {
-    async function byOpaqueToken(token: string): Promise<Caller> {
-      const caller = await findOpaqueToken(token, knownEpoch(revocations).born);
+    async function byOpaqueToken(token: string, request: IncomingMessage): Promise<Caller> {
+      const caller = await findOpaqueToken(token, request);
       if (!caller) throw new Problem('invalid_token');
       return caller;
     }
@@ -70,10 +70,10 @@ export const bearerAuth = fp(
     }
 
     /** At once where nobody has to be asked. */
-    function anyone({ headers: { authorization } }: FastifyRequest): Caller | Promise<Caller> {
+    function anyone({ raw, headers: { authorization } }: FastifyRequest): Caller | Promise<Caller> {
       if (authorization === undefined) throw new Problem('missing_token');
       const token = bearerToken(authorization);
-      if (token.startsWith(OPAQUE_PREFIX)) return byOpaqueToken(token);
+      if (token.startsWith(OPAQUE_PREFIX)) return byOpaqueToken(token, raw);
       return bySeenJwt(token) ?? byJwt(token);
     }
 

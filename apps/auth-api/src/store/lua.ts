@@ -1,4 +1,4 @@
-/** Loads `store/lua/<name>-<number of KEYS>.lua` and makes it callable. */
+/** Loads `store/lua/<name>-<number of KEYS>.lua`, or `<name>.lua` for one of any number, and makes it callable. */
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -17,8 +17,11 @@ export function defineScript<Reply>(
   file: `${string}.lua`,
 ): (keys: readonly string[], args: readonly (string | number | Buffer)[]) => Promise<Reply> {
   const name = `script ${file}`;
-  const numberOfKeys = Number(file.match(/-(\d+)\.lua$/)?.[1]);
-  redis.defineCommand(name, { numberOfKeys, lua: read('prelude.lua') + read(file) });
+  const numberOfKeys = file.match(/-(\d+)\.lua$/)?.[1];
+  const lua = read('prelude.lua') + read(file);
+  redis.defineCommand(name, numberOfKeys === undefined ? { lua } : { lua, numberOfKeys: Number(numberOfKeys) });
   const command = Reflect.get(redis, name) as (...args: (string | number | Buffer)[]) => Promise<Reply>;
-  return (keys, args) => command.call(redis, ...keys, ...args);
+  return numberOfKeys === undefined
+    ? (keys, args) => command.call(redis, keys.length, ...keys, ...args)
+    : (keys, args) => command.call(redis, ...keys, ...args);
 }

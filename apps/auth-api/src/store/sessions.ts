@@ -4,6 +4,7 @@ import type { RedisKeys } from '@latchkey/shared/redis-keys';
 import type { Env } from '../env.ts';
 import { type Device, packDevice, unpackDevice } from './devices.ts';
 import { defineScript } from './lua.ts';
+import { createOpaqueTokenUse, opaqueLifeOf } from './opaque-token-use.ts';
 
 /** Microseconds since the epoch by the clock of Redis, the one clock issue and revocation share. Below 2^53 until the year 2255. */
 export type Microseconds = number;
@@ -78,12 +79,11 @@ export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env:
   >(redis, 'refresh-session-4.lua');
   const endScript = defineScript<string[]>(redis, 'end-sessions-3.lua');
   const cutOffScript = defineScript<[string, string, string]>(redis, 'cut-off-2.lua');
-  const useScript = defineScript<[string, string, number, string]>(redis, 'use-opaque-token-3.lua');
 
   const idle = env.REFRESH_TOKEN_TTL * 1000;
   const maxAge = env.SESSION_MAX_AGE * 1000;
   const accessLife = env.ACCESS_TOKEN_TTL * 1000;
-  const opaqueLife = env.OPAQUE_TOKEN_TTL === null ? -1 : env.OPAQUE_TOKEN_TTL * 1000;
+  const opaqueLife = opaqueLifeOf(env);
 
   function end(userId: string, which: 'one' | 'others', sessionId: string): Promise<string[]> {
     return endScript(
@@ -106,6 +106,8 @@ export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env:
   }
 
   return {
+    useOpaqueToken: createOpaqueTokenUse(redis, keys, env),
+
     /** To be read before a password is checked, and given to {@link create}: between the two, nothing may have been revoked. */
     generation: async (userId: string): Promise<string> => (await redis.hget(keys.gate(userId), 'generation')) ?? '0',
 
@@ -172,24 +174,6 @@ export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env:
         refreshExpiresIn,
         deviceName: deviceName || null,
       };
-    },
-
-    /**
-     * Checks an opaque token by its hash, which is the session's id; its use renews its life as RESET_TOKEN_TTL_ON_USE and OVERWRITE_NONE_TTL say.
-     * @param notBefore the birth of the epoch: what is older is refused.
-     * @returns undefined when it is not good; `expires` in milliseconds since the epoch, null: never.
-     */
-    async useOpaqueToken(
-      userId: string,
-      sessionId: string,
-      notBefore: Microseconds,
-    ): Promise<{ issuedAt: Microseconds; expires: number | null } | undefined> {
-      const [status, issuedAt, expiresIn, now] = await useScript(
-        [keys.session(userId, sessionId), keys.sessions(userId), keys.gate(userId)],
-        [sessionId, opaqueLife, env.RESET_TOKEN_TTL_ON_USE ? 1 : 0, env.OVERWRITE_NONE_TTL ? 1 : 0, notBefore],
-      );
-      if (status !== 'ok') return undefined;
-      return { issuedAt: Number(issuedAt), expires: expiresIn < 0 ? null : Number(now) / 1000 + expiresIn };
     },
 
     /** When the user was cut off; 0: never, or so long ago that it does not matter. */

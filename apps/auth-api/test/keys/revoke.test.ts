@@ -35,7 +35,7 @@ afterAll(async () => {
 const everywhere = () => [...keys.both, slow];
 
 /** What a thief of a key makes: good in every way, of any instant. */
-async function thief(kid: string): Promise<() => string> {
+async function thief(kid: string): Promise<() => Promise<string>> {
   const [row] = await keys.database.rows<{ sealed: Buffer }>(
     'SELECT sealed_private_key AS sealed FROM signing_keys WHERE kid = $1',
     [kid],
@@ -53,11 +53,11 @@ async function thief(kid: string): Promise<() => string> {
 }
 
 /** Of each instance: the tokens it has seen, others by the same key, and the key itself. */
-async function expectRefusedEverywhere(kid: string, seen: string, forge: () => string): Promise<void> {
+async function expectRefusedEverywhere(kid: string, seen: string, forge: () => Promise<string>): Promise<void> {
   for (const instance of everywhere())
     await vi.waitFor(async () => {
       expect(await keys.verify(seen, instance)).toBe(401);
-      expect(await keys.verify(forge(), instance)).toBe(401);
+      expect(await keys.verify(await forge(), instance)).toBe(401);
       expect(await keys.introspect(seen, instance)).toBe(false);
       expect(await keys.published(instance)).not.toContain(kid);
     }, SOON);
@@ -83,14 +83,17 @@ test('what it has signed is refused everywhere, seen or not, and sessions go on 
   });
   onTestFinished(() => outside.close());
   for (const instance of everywhere()) expect(await keys.verify(session.access_token, instance)).toBe(200);
-  await vi.waitFor(async () => expect(await outside.verify(forge())).toBeDefined(), SOON);
+  await vi.waitFor(async () => expect(await outside.verify(await forge())).toBeDefined(), SOON);
 
   expect((await keys.revoke(kid)).statusCode).toBe(204);
   // Whoever answered knows it.
   expect(await keys.verify(session.access_token, keys.api)).toBe(401);
   expect(await keys.introspect(session.access_token, keys.api)).toBe(false);
   await expectRefusedEverywhere(kid, session.access_token, forge);
-  await vi.waitFor(() => expect(outside.verify(forge())).rejects.toMatchObject({ code: 'token_revoked' }), SOON);
+  await vi.waitFor(
+    async () => expect(outside.verify(await forge())).rejects.toMatchObject({ code: 'token_revoked' }),
+    SOON,
+  );
   for (const instance of everywhere()) {
     const renewed = await keys.refresh(session, instance);
     expect(kidOf(renewed.access_token)).toBe(next);
@@ -137,7 +140,7 @@ test('a Redis that has lost it is told again; what the thief makes stays refused
   const session = await keys.session();
   const kid = kidOf(session.access_token);
   const forge = await thief(kid);
-  for (const instance of everywhere()) expect(await keys.verify(forge(), instance)).toBe(200);
+  for (const instance of everywhere()) expect(await keys.verify(await forge(), instance)).toBe(200);
   expect((await keys.revoke(kid)).statusCode).toBe(204);
   await expectRefusedEverywhere(kid, session.access_token, forge);
   await redis.flushall();
@@ -150,7 +153,7 @@ test('a Redis that has lost it is told again; what the thief makes stays refused
   onTestFinished(() => fresh.close());
   for (const instance of [...everywhere(), fresh])
     await vi.waitFor(async () => {
-      expect(await keys.verify(forge(), instance)).toBe(401);
+      expect(await keys.verify(await forge(), instance)).toBe(401);
       expect(await keys.published(instance)).not.toContain(kid);
     }, SOON);
   expect(await keys.verify((await keys.session()).access_token, slow)).toBe(200);

@@ -39,16 +39,16 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     fault: 'the use of an opaque token renews the index entry of another device',
-    file: 'store/lua/use-opaque-token-3.lua',
+    file: 'store/lua/use-opaque-tokens.lua',
     change: [
-      "    redis.call('ZADD', KEYS[2], math.floor(now_us / 1000) + ttl_ms, ARGV[1])",
-      "    for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do redis.call('ZADD', KEYS[2], math.floor(now_us / 1000) + ttl_ms, id) end",
+      "      redis.call('ZADD', sessions_key, math.floor(now_us / 1000) + ttl_ms, session_id)",
+      "      for _, id in ipairs(redis.call('ZRANGE', sessions_key, 0, -1)) do redis.call('ZADD', sessions_key, math.floor(now_us / 1000) + ttl_ms, id) end",
     ],
   },
   {
     fault: 'an immortal token becomes mortal although OVERWRITE_NONE_TTL is off',
-    file: 'store/lua/use-opaque-token-3.lua',
-    change: ["immortal and (ttl_ms < 0 or ARGV[4] ~= '1')", 'immortal and ttl_ms < 0'],
+    file: 'store/lua/use-opaque-tokens.lua',
+    change: ['immortal and (ttl_ms < 0 or not overwrite)', 'immortal and ttl_ms < 0'],
   },
   {
     fault: 'denying one access token refuses the older ones of its session too',

@@ -1,6 +1,7 @@
 import { createTestDatabase } from '@latchkey/dev-stack/test-database';
 import { afterAll, beforeAll, expect, inject, test } from 'vitest';
 import { neverParts, newNamespace } from './property.ts';
+import { play } from './run.ts';
 import { type System, startSystem } from './system.ts';
 
 /** Issue 3: so many steps without a difference. */
@@ -22,4 +23,22 @@ test('model and system never part in 100 000 steps, in random order and at the s
   timeout: 600_000,
 }, async () => {
   expect(await neverParts(system, STEPS)).toBeGreaterThanOrEqual(STEPS);
+});
+
+/** Histories in which they once parted. */
+const who = { user: 0, instance: 0, pick: 0 };
+test('a clock that steps back shortens no gate', async () => {
+  await play(
+    system.lane(),
+    [
+      { kind: 'burst', commands: [{ ...who, kind: 'login', format: 'opaque', prepared: false }] },
+      { kind: 'advance', seconds: 5000 },
+      { kind: 'burst', commands: [{ ...who, kind: 'endOthers' }] },
+      { kind: 'advance', seconds: -1000 },
+      { kind: 'burst', commands: [{ ...who, kind: 'useOpaque' }] },
+      { kind: 'advance', seconds: -2000 },
+      { kind: 'burst', commands: [{ ...who, kind: 'endOne', foreign: false }] },
+    ],
+    () => undefined,
+  );
 });

@@ -28,9 +28,9 @@ end
 -- closed door.
 local function write_gate(key, now_us, access_ms, closed_us, ...)
   redis.call('HSET', key, ...)
-  local gate = redis.call('HMGET', key, 'cutoff', 'last_issued')
+  local gate = redis.call('HMGET', key, 'cutoff', 'last_issued', 'generation')
   -- Those may lie ahead of a clock that has stepped back.
-  local latest_us = math.max(now_us, tonumber(gate[1] or 0), tonumber(gate[2] or 0))
+  local latest_us = math.max(now_us, tonumber(gate[1] or 0), tonumber(gate[2] or 0), tonumber(gate[3] or 0))
   redis.call('PEXPIREAT', key, text(math.ceil(math.max(latest_us / 1000 + math.max(access_ms, 60000), closed_us / 1000))))
 end
 

@@ -1,0 +1,81 @@
+/**
+ * `GET /v1/verify` of a token that is good: the one request that comes before each request of everybody else. It is answered here, between
+ * Node's server and Fastify, whose routing and reply cost as much again as all the rest. A JWT verified before asks nobody; an opaque
+ * token asks the store. Whatever is not simply good is left to the route (routes/verify.ts), which answers the same, and refuses.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { AccessTokenClaims } from '@latchkey/verifier/jwt';
+import type { Verifier } from '@latchkey/verifier/verifier';
+import { OPAQUE_PREFIX } from '../domain/opaque-token.ts';
+import type { Metrics } from '../metrics.ts';
+import { saidOf } from '../routes/verify.ts';
+import { bearerToken, type Caller } from './bearer-auth.ts';
+import { requestId } from './request-log.ts';
+
+const URL = '/v1/verify';
+
+export interface QuickVerifyOptions {
+  verifier: Pick<Verifier, 'verifySeen'>;
+  findOpaqueToken: (token: string) => Promise<Caller | undefined>;
+  metrics: Metrics;
+}
+
+/** @returns `quickVerify`, which answers or lets the route do it, and `findOnce`, by which the route asks for no token a second time. */
+export function createQuickVerify({ verifier, findOpaqueToken, metrics }: QuickVerifyOptions) {
+  /** What the store said, of requests left to the route. */
+  const asked = new WeakMap<IncomingMessage, Promise<Caller | undefined>>();
+  const labels = { route: URL, method: 'GET', status: 200 };
+  /** The answer's headers by the claims, which are one object for as long as the token is kept. */
+  const said = new WeakMap<AccessTokenClaims, readonly string[]>();
+
+  const headersOf = (caller: Caller): readonly string[] => [
+    'content-length',
+    '0',
+    ...Object.entries(saidOf(caller)).flat(),
+  ];
+
+  function headersOfSeen(claims: AccessTokenClaims): readonly string[] {
+    const known = said.get(claims);
+    if (known) return known;
+    const headers = headersOf(claims);
+    said.set(claims, headers);
+    return headers;
+  }
+
+  function seen(token: string): AccessTokenClaims | undefined {
+    try {
+      return verifier.verifySeen(token);
+    } catch {
+      return undefined;
+    }
+  }
+
+  return {
+    quickVerify(request: IncomingMessage, response: ServerResponse, route: () => void): void {
+      const { authorization } = request.headers;
+      if (request.url !== URL || request.method !== 'GET' || authorization === undefined) return route();
+      const began = performance.now();
+      const token = bearerToken(authorization);
+
+      function answer(headers: readonly string[]): void {
+        response.writeHead(200, ['x-request-id', requestId(request), ...headers]).end();
+        metrics.requests.observe(labels, (performance.now() - began) / 1000);
+      }
+
+      if (token.startsWith(OPAQUE_PREFIX)) {
+        const found = findOpaqueToken(token);
+        const leave = () => {
+          asked.set(request, found);
+          route();
+        };
+        found.then((caller) => (caller ? answer(headersOf(caller)) : leave()), leave);
+        return;
+      }
+      const claims = seen(token);
+      if (claims) answer(headersOfSeen(claims));
+      else route();
+    },
+
+    findOnce: (token: string, request: IncomingMessage) => asked.get(request) ?? findOpaqueToken(token),
+  };
+}

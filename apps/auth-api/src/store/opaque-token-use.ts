@@ -1,0 +1,82 @@
+/** The use of opaque tokens, which is asked of Redis each time: all that are used at the same moment, in one call. */
+import type { RedisConnection } from '@latchkey/shared/redis-connections';
+import type { RedisKeys } from '@latchkey/shared/redis-keys';
+import type { Env } from '../env.ts';
+import { defineScript } from './lua.ts';
+import type { Microseconds } from './sessions.ts';
+
+/** Tokens a call asks for at most: about a millisecond of Redis, in which nobody else is served. */
+const AT_ONCE = 100;
+
+/** What a use is told. */
+export interface OpaqueTokenUse {
+  issuedAt: Microseconds;
+  /** Milliseconds since the epoch; null: never. */
+  expires: number | null;
+}
+
+interface Question {
+  userId: string;
+  sessionId: string;
+  notBefore: Microseconds;
+  answer: (use: OpaqueTokenUse | undefined) => void;
+  fail: (error: unknown) => void;
+}
+
+/** Milliseconds an opaque token lives from its use on; -1: for ever. */
+export const opaqueLifeOf = ({ OPAQUE_TOKEN_TTL }: Pick<Env, 'OPAQUE_TOKEN_TTL'>): number =>
+  OPAQUE_TOKEN_TTL === null ? -1 : OPAQUE_TOKEN_TTL * 1000;
+
+export function createOpaqueTokenUse(
+  redis: RedisConnection,
+  keys: RedisKeys,
+  env: Pick<Env, 'OPAQUE_TOKEN_TTL' | 'RESET_TOKEN_TTL_ON_USE' | 'OVERWRITE_NONE_TTL'>,
+) {
+  const script = defineScript<[now: string, ...(string | Error)[]]>(redis, 'use-opaque-tokens.lua');
+  const rules = [opaqueLifeOf(env), env.RESET_TOKEN_TTL_ON_USE ? 1 : 0, env.OVERWRITE_NONE_TTL ? 1 : 0];
+  // Users have slots of their own.
+  const atOnce = redis.isCluster ? 1 : AT_ONCE;
+  let waiting: Question[] = [];
+
+  async function ask(questions: readonly Question[]): Promise<void> {
+    try {
+      const [now, ...answers] = await script(
+        questions.flatMap(({ userId, sessionId }) => [
+          keys.session(userId, sessionId),
+          keys.sessions(userId),
+          keys.gate(userId),
+        ]),
+        [...rules, ...questions.flatMap(({ sessionId, notBefore }) => [sessionId, notBefore])],
+      );
+      for (const [index, { answer, fail }] of questions.entries()) {
+        const said = answers[index];
+        if (said instanceof Error) fail(said);
+        else answer(said ? readUse(said, Number(now)) : undefined);
+      }
+    } catch (error) {
+      for (const { fail } of questions) fail(error);
+    }
+  }
+
+  function askAll(): void {
+    const questions = waiting;
+    waiting = [];
+    for (let first = 0; first < questions.length; first += atOnce) void ask(questions.slice(first, first + atOnce));
+  }
+
+  /**
+   * Checks an opaque token by its hash, which is the session's id; its use renews its life as RESET_TOKEN_TTL_ON_USE and OVERWRITE_NONE_TTL say.
+   * @param notBefore the birth of the epoch: what is older is refused.
+   * @returns undefined when it is not good.
+   */
+  return (userId: string, sessionId: string, notBefore: Microseconds): Promise<OpaqueTokenUse | undefined> =>
+    new Promise((answer, fail) => {
+      if (waiting.push({ userId, sessionId, notBefore, answer, fail }) === 1) setImmediate(askAll);
+    });
+}
+
+function readUse(said: string, now: Microseconds): OpaqueTokenUse {
+  const [issuedAt, left] = said.split(',').map(Number);
+  if (issuedAt === undefined || left === undefined) throw new Error(`use-opaque-tokens.lua answers ${said}`);
+  return { issuedAt, expires: left < 0 ? null : now / 1000 + left };
+}
