@@ -21,3 +21,19 @@ export function withLowS(signature: Buffer): Buffer {
   const low = (ORDER - s).toString(16).padStart(64, '0');
   return Buffer.concat([signature.subarray(0, 32), Buffer.from(low, 'hex')]);
 }
+
+/** r ‖ s, as JWS wants it (RFC 7518 section 3.4). @param der the ASN.1 of a P-256 signature, as OpenSSL writes it (RFC 3279 section 2.2.3). */
+export function es256Of(der: Buffer): Buffer {
+  const signature = Buffer.alloc(ES256_LENGTH);
+  // Behind the head of the sequence: two integers, each behind its type and its length. Of P-256 every length takes one byte.
+  let head = 2;
+  for (const end of [ES256_LENGTH / 2, ES256_LENGTH]) {
+    const start = head + 2;
+    const next = start + der.readUInt8(head + 1);
+    // A zero byte stands before what would look negative, and none before what is short.
+    const digits = Math.max(start, next - ES256_LENGTH / 2);
+    der.copy(signature, end - (next - digits), digits, next);
+    head = next;
+  }
+  return signature;
+}

@@ -1,0 +1,38 @@
+import { generateKeyPairSync, sign, verify } from 'node:crypto';
+import { expect, test } from 'vitest';
+import { ES256_LENGTH, es256Of } from '../src/ecdsa.ts';
+
+/** A DER integer of a P-256 signature, from its 32 bytes. */
+function integer(bytes: Buffer): Buffer {
+  const first = bytes.findIndex((byte) => byte !== 0);
+  const digits = bytes.subarray(first);
+  const padded = digits[0] !== undefined && digits[0] >= 0x80 ? Buffer.concat([Buffer.of(0), digits]) : digits;
+  return Buffer.concat([Buffer.of(2, padded.length), padded]);
+}
+
+test('r and s are 32 bytes each, however short or long OpenSSL writes them', () => {
+  for (const [zerosOfR, zerosOfS] of [
+    [0, 0],
+    [1, 0],
+    [0, 1],
+    [5, 31],
+    [31, 5],
+  ] as const)
+    for (const top of [0x01, 0x7f, 0x80, 0xff]) {
+      const half = (zeros: number) => Buffer.concat([Buffer.alloc(zeros), Buffer.alloc(32 - zeros, top)]);
+      const [r, s] = [half(zerosOfR), half(zerosOfS)];
+      const body = Buffer.concat([integer(r), integer(s)]);
+      const der = Buffer.concat([Buffer.of(0x30, body.length), body]);
+      expect(es256Of(der)).toEqual(Buffer.concat([r, s]));
+    }
+});
+
+test('what OpenSSL has signed is good in the form of JWS', () => {
+  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  for (let n = 0; n < 600; n += 1) {
+    const input = Buffer.from(`message ${n}`);
+    const signature = es256Of(sign('sha256', input, privateKey));
+    expect(signature).toHaveLength(ES256_LENGTH);
+    expect(verify('sha256', input, { key: publicKey, dsaEncoding: 'ieee-p1363' }, signature)).toBe(true);
+  }
+});
