@@ -240,7 +240,7 @@ export async function buildApp({ env, logger, namespace, ...given }: AppOptions)
     log: revocations,
     accessTokenTtl: env.ACCESS_TOKEN_TTL,
   });
-  const sessions = createSessions(sessionStore, revocations, revocation, audit);
+  const sessions = createSessions(sessionStore, revocations, revocation, audit, revocationCopy);
   const changes = createAccountChanges(db);
   const account = createAccount({
     changes,
@@ -290,6 +290,7 @@ export async function buildApp({ env, logger, namespace, ...given }: AppOptions)
   const operators = createOperators({
     users: createDirectory(db),
     sessions: sessionStore,
+    listSessions: sessions.list,
     log: revocations,
     revocation,
     clients,

@@ -233,6 +233,27 @@ describe('Redis restored from an older copy', () => {
     expectNeverAccepted(await revoked.end());
   });
 
+  test('gives back no session to the list, to what counts as first, or to the limit', async () => {
+    const stores = await ownStores();
+    const api = await testApp({ ...stores, env: { RATE_LIMITS: 'off', MAX_SESSIONS_PER_USER: '2' } });
+    const { email } = await account(api, stores);
+    await login(api, email);
+    await login(api, email, 'opaque');
+    await stores.backUp();
+    // Something has to have happened since, or it is no older copy.
+    await api.delete('/v1/sessions/current', (await login(api, email)).access_token);
+    const before = await stores.redis.hget(keys.epoch, 'id');
+    await stores.restore();
+    await vi.waitFor(async () => expect(await stores.redis.hget(keys.epoch, 'id')).not.toBe(before), HEALS_WITHIN);
+    const first = await loginsWork(api, email);
+    expect(first.first_session).toBe(true);
+    const second = await login(api, email);
+    expect(second.first_session).toBe(false);
+    const listed = (await api.get('/v1/sessions', second.access_token)).json().sessions as { id: string }[];
+    expect(listed.map(({ id }) => id).sort()).toEqual([first.session.id, second.session.id].sort());
+    expect(await verify(api, first.access_token)).toBe(200);
+  });
+
   test('gives nothing back to an app that starts afterwards: PostgreSQL knows how far the log went', async () => {
     const stores = await ownStores();
     const before = await startTestApp(stores);

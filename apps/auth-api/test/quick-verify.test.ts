@@ -1,8 +1,12 @@
 /** Over a real connection: what is answered before Fastify is what the route answers, and only for a token that is good. */
+import { IncomingMessage, ServerResponse } from 'node:http';
+import { Socket } from 'node:net';
 import { startRedis } from '@latchkey/dev-stack/redis';
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
+import { createMetrics } from '../src/metrics.ts';
+import { createQuickVerify } from '../src/plugins/quick-verify.ts';
 import { activeUser, logIn } from './accounts.ts';
-import { startMailSide, startTestApp, type TestApp, testApp } from './test-app.ts';
+import { PASSWORD, startMailSide, startTestApp, type TestApp, testApp } from './test-app.ts';
 
 let side: Awaited<ReturnType<typeof startMailSide>>;
 let api: TestApp;
@@ -93,4 +97,50 @@ test('a token that was seen is refused with 503 while the revocations are not kn
     redis.thaw();
   }
   await vi.waitFor(async () => expect(await status()).toBe(200), { timeout: 10_000 });
+});
+
+test('an opaque token is answered as by the route, and is refused from its end on', async () => {
+  const login = await api.post('/v1/tokens', {
+    email: await activeUser(api, side),
+    password: PASSWORD,
+    token_format: 'opaque',
+  });
+  const { access_token: token } = login.json<{ access_token: string }>();
+  const [quick, route] = [await ask(token), await api.get('/v1/verify', token)];
+  expect([quick.status, route.statusCode]).toEqual([200, 200]);
+  const lasting = (headers: Record<string, unknown>) => ({ ...headers, 'x-auth-token-expires': expect.any(String) });
+  expect(lasting(said(quick.headers))).toEqual(lasting(said(Object.entries(route.headers))));
+
+  expect((await api.delete('/v1/sessions/current', token)).statusCode).toBe(204);
+  expect((await ask(token)).status).toBe(401);
+});
+
+test('a refused opaque token was asked for once: the route is told what was heard before', async () => {
+  const find = vi.fn(async () => undefined);
+  const { quickVerify, findOnce } = createQuickVerify({
+    verifier: { verifySeen: () => undefined },
+    findOpaqueToken: find,
+    metrics: createMetrics(),
+  });
+  const request = new IncomingMessage(new Socket());
+  Object.assign(request, { url: '/v1/verify', method: 'GET', headers: { authorization: 'Bearer lko_any' } });
+  await new Promise<void>((resolve) => quickVerify(request, new ServerResponse(request), resolve));
+  await findOnce('lko_any', request);
+  expect(find).toHaveBeenCalledTimes(1);
+});
+
+test('opaque tokens asked for at the same moment are each told of their own', async () => {
+  const email = await activeUser(api, side);
+  const tokens = await Promise.all(
+    Array.from({ length: 12 }, async () => {
+      const login = await api.post('/v1/tokens', { email, password: PASSWORD, token_format: 'opaque' });
+      return login.json<{ access_token: string; session: { id: string } }>();
+    }),
+  );
+  const dead = tokens.filter((_, n) => n % 3 === 0);
+  for (const { access_token } of dead) await api.delete('/v1/sessions/current', access_token);
+  const answers = await Promise.all(tokens.map(({ access_token }) => ask(access_token)));
+  expect(answers.map(({ status, headers }) => [status, headers.get('x-auth-session')])).toEqual(
+    tokens.map((token) => (dead.includes(token) ? [401, null] : [200, token.session.id])),
+  );
 });

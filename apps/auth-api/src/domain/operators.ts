@@ -13,6 +13,7 @@ import type { ClientCredentials, Clients } from './clients.ts';
 import type { Introspected, Introspection, KnownToken } from './introspection.ts';
 import type { RequestContext } from './request-context.ts';
 import { type RevocationService, UNTIL_LIFTED } from './revocation.ts';
+import type { Sessions } from './sessions.ts';
 import type { SigningKeys } from './signing-keys.ts';
 import { isClientJti, readJti } from './token-identity.ts';
 
@@ -29,6 +30,7 @@ export interface Act {
 export interface OperatorsOptions {
   users: Directory;
   sessions: SessionStore;
+  listSessions: Sessions['list'];
   log: RevocationLog;
   revocation: RevocationService;
   clients: Clients;
@@ -43,7 +45,8 @@ const actorOf = ({ clientId }: Act): AuditActor => ({ type: 'client', id: client
 const badInput = (pointer: string, detail: string) => new Problem('invalid_request', { errors: [{ pointer, detail }] });
 
 export function createOperators(options: OperatorsOptions) {
-  const { users, sessions, log, revocation, clients, introspection, signingKeys, audit, withdrawMails } = options;
+  const { users, sessions, listSessions, log, revocation, clients, introspection, signingKeys, audit, withdrawMails } =
+    options;
 
   const record = (act: Act, type: AuditType, userId: string | null, details: Record<string, string | null> = {}) =>
     audit.record({ type, actor: actorOf(act), userId, context: act.context, details });
@@ -123,13 +126,13 @@ export function createOperators(options: OperatorsOptions) {
     /** @throws {Problem} `user_unknown` */
     async listSessions(id: string): Promise<SessionRecord[]> {
       await user(id);
-      return sessions.list(id);
+      return listSessions(id);
     },
 
     /** @throws {Problem} `user_unknown`, `session_unknown` */
     async endSession(act: Act, id: string, sessionId: string): Promise<void> {
       await user(id);
-      const live = await sessions.list(id);
+      const live = await listSessions(id);
       if (live.some((session) => session.id === sessionId))
         await record(act, 'session.ended', id, { session_id: sessionId });
       // One that has ended already is named again, so that a call that failed here can be completed by another one.

@@ -1,7 +1,8 @@
 /** Ending sessions. When one of these returns, the sessions' refresh tokens are dead and the revocation log says so of their access tokens. */
+import type { RevocationCopy } from '@latchkey/verifier/revocation-copy';
 import { Problem } from '../problems.ts';
-import type { RevocationLog } from '../store/revocation-log.ts';
-import type { SessionStore } from '../store/sessions.ts';
+import { knownEpoch, type RevocationLog } from '../store/revocation-log.ts';
+import type { SessionRecord, SessionStore } from '../store/sessions.ts';
 import type { Audit } from './audit.ts';
 import type { RequestContext } from './request-context.ts';
 import type { RevocationService } from './revocation.ts';
@@ -17,9 +18,10 @@ export function createSessions(
   revocations: RevocationLog,
   revocation: RevocationService,
   audit: Audit,
+  copy: RevocationCopy,
 ) {
   return {
-    list: store.list,
+    list: async (userId: string): Promise<SessionRecord[]> => store.list(userId, knownEpoch(copy).born),
 
     /** @throws {Problem} `session_unknown` */
     async end(userId: string, sessionId: string, context: RequestContext): Promise<void> {

@@ -14,6 +14,11 @@ import { requestId } from './request-log.ts';
 
 const URL = '/v1/verify';
 
+/** @returns undefined for any other request. */
+function tokenOf({ url, method, headers: { authorization } }: IncomingMessage): string | undefined {
+  return url === URL && method === 'GET' && authorization !== undefined ? bearerToken(authorization) : undefined;
+}
+
 export interface QuickVerifyOptions {
   verifier: Pick<Verifier, 'verifySeen'>;
   findOpaqueToken: (token: string) => Promise<Caller | undefined>;
@@ -50,32 +55,35 @@ export function createQuickVerify({ verifier, findOpaqueToken, metrics }: QuickV
     }
   }
 
+  function quickVerify(request: IncomingMessage, response: ServerResponse, route: () => void): void {
+    const token = tokenOf(request);
+    if (token === undefined) {
+      route();
+      return;
+    }
+    const began = performance.now();
+
+    function answer(headers: readonly string[]): void {
+      response.writeHead(200, ['x-request-id', requestId(request), ...headers]).end();
+      metrics.requests.observe(labels, (performance.now() - began) / 1000);
+    }
+
+    if (token.startsWith(OPAQUE_PREFIX)) {
+      const found = findOpaqueToken(token);
+      const leave = () => {
+        asked.set(request, found);
+        route();
+      };
+      found.then((caller) => (caller ? answer(headersOf(caller)) : leave()), leave);
+      return;
+    }
+    const claims = seen(token);
+    if (claims) answer(headersOfSeen(claims));
+    else route();
+  }
+
   return {
-    quickVerify(request: IncomingMessage, response: ServerResponse, route: () => void): void {
-      const { authorization } = request.headers;
-      if (request.url !== URL || request.method !== 'GET' || authorization === undefined) return route();
-      const began = performance.now();
-      const token = bearerToken(authorization);
-
-      function answer(headers: readonly string[]): void {
-        response.writeHead(200, ['x-request-id', requestId(request), ...headers]).end();
-        metrics.requests.observe(labels, (performance.now() - began) / 1000);
-      }
-
-      if (token.startsWith(OPAQUE_PREFIX)) {
-        const found = findOpaqueToken(token);
-        const leave = () => {
-          asked.set(request, found);
-          route();
-        };
-        found.then((caller) => (caller ? answer(headersOf(caller)) : leave()), leave);
-        return;
-      }
-      const claims = seen(token);
-      if (claims) answer(headersOfSeen(claims));
-      else route();
-    },
-
+    quickVerify,
     findOnce: (token: string, request: IncomingMessage) => asked.get(request) ?? findOpaqueToken(token),
   };
 }

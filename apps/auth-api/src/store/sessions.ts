@@ -195,8 +195,11 @@ export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env:
       return Number(seconds) * 1_000_000 + Number(microseconds);
     },
 
-    /** Live sessions, the latest used first. */
-    async list(userId: string): Promise<SessionRecord[]> {
+    /**
+     * Live sessions, the latest used first.
+     * @param notBefore the birth of the epoch: what is older came back with an older copy of Redis, and is refused.
+     */
+    async list(userId: string, notBefore: Microseconds): Promise<SessionRecord[]> {
       const members = await redis.zrange(keys.sessions(userId), '0', '-1', 'REV', 'WITHSCORES');
       const ids = members.filter((_, index) => index % 2 === 0);
       const fields = ['created', 'seen', 'counter', 'device'] as const;
@@ -204,7 +207,7 @@ export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env:
       const records = hashes.flatMap(([created, seen, counter, device], index) => {
         // An expired hash leaves its index entry until the next change of the user's sessions.
         const id = ids[index];
-        if (!created || !seen || !device || id === undefined) return [];
+        if (!created || !seen || !device || id === undefined || Number(created) < notBefore) return [];
         const score = members[index * 2 + 1];
         return {
           id,

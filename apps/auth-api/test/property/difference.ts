@@ -108,7 +108,7 @@ export async function* answeredDifferences(
     .filter(({ name, expected: { status, quiet } }) => news(name, quiet ? status : undefined));
   const dead = opaque.filter((sessionId) => news(sessionId, opaqueIsGood(state, sessionId, now) ? undefined : 'gone'));
   const [listed, answers, uses] = await Promise.all([
-    second.store.list(id),
+    second.store.list(id, system.born()),
     Promise.all(refreshes.map(({ token }) => first.store.refresh(id, token.sessionId, token))),
     Promise.all(dead.map((sessionId) => second.store.useOpaqueToken(id, sessionId, system.born()))),
   ]);

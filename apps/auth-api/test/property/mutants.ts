@@ -30,7 +30,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     fault: 'what is evicted stays in the index',
     file: 'store/lua/create-session-4.lua',
-    change: ["    redis.call('ZREM', KEYS[2], id)\n", ''],
+    change: ["  redis.call('ZREM', KEYS[2], id)\n", ''],
   },
   {
     fault: 'reuse of a refresh token is told and ends nothing',

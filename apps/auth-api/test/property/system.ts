@@ -158,7 +158,7 @@ export async function startSystem({ redisUrl, databaseUrl, namespace }: Place, s
           const revocation = code.createRevocation({ sessions, users, log, accessTokenTtl: LIMITS.accessLife });
           return {
             revocation,
-            sessions: code.createSessions(sessions, log, revocation, audit),
+            sessions: code.createSessions(sessions, log, revocation, audit, copies.own),
             login: code.createLogin({
               users,
               sessions,

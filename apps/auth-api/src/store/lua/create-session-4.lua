@@ -15,7 +15,7 @@
   ARGV[7] 'jwt' | 'opaque': a JWT pair has a counter
   ARGV[8] the device, packed
   ARGV[9] its name, which each answer to a refresh holds; '' for none
-  ARGV[10] instant (us) of the epoch's birth: nothing is issued before it
+  ARGV[10] instant (us) of the epoch's birth: nothing is issued before it, and what was is gone
 
   Returns {'ok', issued us, life ms, 1 if it is the user's only session, ended session id …}: those whose end is owed to the revocation
                              log, the evicted ones among them
@@ -28,24 +28,33 @@ local gate = read_gate(KEYS[4])
 if gate.closed > now_us then return { 'closed', text(gate.closed) } end
 if gate.generation ~= ARGV[6] then return { 'changed' } end
 -- One order for issue and cut-off, whatever a clock does.
-local issued_us = math.max(now_us, gate.cutoff + 1, tonumber(ARGV[10]))
+local born_us = tonumber(ARGV[10])
+local issued_us = math.max(now_us, gate.cutoff + 1, born_us)
+
+local function remove(id)
+  redis.call('DEL', ARGV[5] .. id)
+  redis.call('ZREM', KEYS[2], id)
+end
 
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now_ms)
-local others = redis.call('ZCARD', KEYS[2])
+local others = {}
+for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+  local created_us = tonumber(redis.call('HGET', ARGV[5] .. id, 'created') or 0)
+  -- Opened before the epoch's birth: it came back with an older copy of Redis and is refused everywhere.
+  if created_us < born_us then
+    remove(id)
+  else
+    others[#others + 1] = { id = id, created = created_us }
+  end
+end
 
 -- The oldest go first.
-local surplus = others + 1 - tonumber(ARGV[3])
+local surplus = #others + 1 - tonumber(ARGV[3])
 if surplus > 0 then
-  local by_age = {}
-  for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
-    by_age[#by_age + 1] = { id = id, created = tonumber(redis.call('HGET', ARGV[5] .. id, 'created') or 0) }
-  end
-  table.sort(by_age, function(a, b) return a.created < b.created end)
+  table.sort(others, function(a, b) return a.created < b.created end)
   for n = 1, surplus do
-    local id = by_age[n].id
-    redis.call('DEL', ARGV[5] .. id)
-    redis.call('ZREM', KEYS[2], id)
-    redis.call('ZADD', KEYS[3], now_ms + tonumber(ARGV[4]), id)
+    remove(others[n].id)
+    redis.call('ZADD', KEYS[3], now_ms + tonumber(ARGV[4]), others[n].id)
   end
   redis.call('PEXPIRE', KEYS[3], ARGV[4])
 end
@@ -65,7 +74,7 @@ end
 keep_index(KEYS[2])
 remember_issue(KEYS[4], gate, now_us, issued_us, life_ms, tonumber(ARGV[4]))
 
-local result = { 'ok', issued, life_ms, others == 0 and 1 or 0 }
+local result = { 'ok', issued, life_ms, #others == 0 and 1 or 0 }
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now_ms)
 for _, id in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do result[#result + 1] = id end
 return result
