@@ -57,7 +57,7 @@ const ATTEMPTS = 5;
 
 export function createLogin(options: LoginOptions) {
   const { users, sessions, revocations, passwords, signingKeys, keyring, audit, env, copy } = options;
-  const lifetimes = { issuer: env.PUBLIC_URL, audience: env.TOKEN_AUDIENCE, ttl: env.ACCESS_TOKEN_TTL };
+  const issuedBy = { issuer: env.PUBLIC_URL, audience: env.TOKEN_AUDIENCE };
 
   interface Issue {
     userId: string;
@@ -78,12 +78,16 @@ export function createLogin(options: LoginOptions) {
     refresh,
   }: Issue): Promise<IssuedTokens> {
     const { counter, issuedAt: refreshIssuedAt, expiresInMs } = refresh;
+    const sessionLife = Math.max(0, Math.floor(expiresInMs / 1000));
+    // No access token outlives its session: who ends all the others must find each whose token could still be used.
+    const ttl = Math.min(env.ACCESS_TOKEN_TTL, sessionLife);
+    const claims = accessTokenClaims({ userId, sessionId, createdAt, issuedAt }, { ...issuedBy, ttl });
     return {
-      accessToken: await signingKeys.sign(accessTokenClaims({ userId, sessionId, createdAt, issuedAt }, lifetimes)),
-      expiresIn: env.ACCESS_TOKEN_TTL,
+      accessToken: await signingKeys.sign(claims),
+      expiresIn: ttl,
       refresh: {
         token: encodeRefreshToken(keyring, { userId, sessionId, counter, createdAt, issuedAt: refreshIssuedAt }),
-        expiresIn: Math.max(0, Math.floor(expiresInMs / 1000)),
+        expiresIn: sessionLife,
       },
       session: { id: sessionId, deviceName, createdAt: new Date(createdAt / 1000) },
     };

@@ -25,7 +25,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     fault: 'a session may be opened before the cut-off it comes after',
     file: 'store/lua/create-session-4.lua',
-    change: ['math.max(now_us, gate.cutoff + 1, tonumber(ARGV[10]))', 'math.max(now_us, tonumber(ARGV[10]))'],
+    change: ['math.max(now_us, gate.cutoff + 1, born_us)', 'math.max(now_us, born_us)'],
   },
   {
     fault: 'what is evicted stays in the index',

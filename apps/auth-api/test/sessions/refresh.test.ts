@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { decoded } from '../accounts.ts';
+import { testApp } from '../test-app.ts';
 import { type SessionSuite, startSessionSuite } from './session-suite.ts';
 
 const DAY = 86_400;
@@ -77,4 +78,22 @@ test('slides the idle time: a session refreshed in time outlives its first refre
   const second = await suite.refreshed(suite.earlier(first, 13 * DAY));
   await suite.age(user, first.session.id, 13 * DAY);
   expect((await suite.refresh(suite.earlier(second, 13 * DAY).refresh_token)).statusCode).toBe(200);
+});
+
+test('in the last minutes before SESSION_MAX_AGE gives an access token that ends with the session, which ending all others still finds', async () => {
+  const user = await suite.newUser();
+  const first = await suite.jwt(user);
+  const current = await suite.jwt(user);
+  const strict = await testApp({ ...suite.stores, env: { SESSION_MAX_AGE: '120' } });
+  const last = await suite.refreshed(first, strict);
+  expect(last.expires_in).toBeLessThanOrEqual(120);
+  expect(last.expires_in).toBeGreaterThan(60);
+  expect(last.refresh_expires_in).toBe(last.expires_in);
+  const { iat, exp } = decoded(last.access_token).claims;
+  expect(Number(exp) - Number(iat)).toBe(last.expires_in);
+  expect(await suite.verify(last.access_token)).toBe(200);
+  await suite.api.call('DELETE', '/v1/sessions?except=current', undefined, {
+    authorization: `Bearer ${current.access_token}`,
+  });
+  expect(await suite.verify(last.access_token)).toBe(401);
 });
