@@ -163,6 +163,7 @@ export function revocationFeed({
     lag,
     fresh: () => lag() <= lagMax,
     denies: revoked.denies,
+    changes: revoked.changes,
     epoch: revoked.epoch,
     size: revoked.size,
     close() {

@@ -215,6 +215,7 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     /** Whether the copy may be believed; if not, refuse. */
     fresh: isFresh,
     denies: revoked.denies,
+    changes: revoked.changes,
     /** Whether whatever this key has signed is to be refused. */
     deniesKey: revoked.deniesKey,
     /** Applies what this process has itself written to the log, before it answers. */

@@ -50,6 +50,7 @@ export type Revoked = ReturnType<typeof createRevoked>;
 
 export function createRevoked() {
   let epoch: Epoch | undefined;
+  let changes = 0;
   // Nearly all there is are whole sessions: a number each and no object, or a million would not fit.
   const sessions = new Map<string, number>();
   const sessionsFrom = new Map<string, { from: Microseconds; until: number }>();
@@ -70,10 +71,12 @@ export function createRevoked() {
     epoch: (): Epoch | undefined => epoch,
     /** What is known of the epoch before stays known: it can only refuse. */
     begin(next: Epoch): void {
+      changes += 1;
       epoch = next;
     },
 
     apply(revocation: Revocation): void {
+      changes += 1;
       const { until } = revocation;
       if ('keyId' in revocation) latest(keys, revocation.keyId, until);
       else if ('userId' in revocation) {
@@ -87,6 +90,9 @@ export function createRevoked() {
         sessionsFrom.set(sessionId, { from: Math.min(from, known.from), until: Math.max(until, known.until) });
       }
     },
+
+    /** How often what is refused has changed so as to be more. */
+    changes: (): number => changes,
 
     /** Whether an access token is to be refused. */
     denies({ userId, sessionId, issuedAt, keyId }: TokenIdentity): boolean {
@@ -152,5 +158,7 @@ export interface Revocations {
   /** Milliseconds since the copy was surely up to date; infinite until it is complete. */
   lag(): number;
   denies(identity: TokenIdentity): boolean;
+  /** A number that stays the same for as long as what {@link denies} did not refuse is not refused. Without it each token is asked about each time. */
+  changes?(): number;
   close(): void;
 }

@@ -1,4 +1,4 @@
-/** Is this access token good now? Answered from memory: its signature is checked once, its revocation each time. */
+/** Is this access token good now? Answered from memory: its signature is checked once, its revocation whenever more was revoked. */
 import { VerifyError } from './errors.ts';
 import { createIntrospector, type IntrospectionOptions } from './introspection.ts';
 import { type AccessTokenClaims, createClaimCheck, takeApart, verifiedClaims } from './jwt.ts';
@@ -57,6 +57,8 @@ export interface ReadToken {
 interface KeptToken extends ReadToken {
   /** As it came: nothing else is good because of it. */
   readonly token: string;
+  /** `revocations.changes()` when it was last found not to be revoked. */
+  goodAt?: number | undefined;
 }
 
 /** Characters at the end of a token by which it is looked up: 192 bits of its signature. */
@@ -86,7 +88,7 @@ export function createVerifier(options: VerifierOptions) {
     kept.set(token.slice(-END), { ...read, token });
   }
 
-  function keptRead(token: string): ReadToken | undefined {
+  function keptRead(token: string): KeptToken | undefined {
     const end = token.slice(-END);
     const known = kept.get(end);
     if (known?.token !== token) return undefined;
@@ -115,10 +117,15 @@ export function createVerifier(options: VerifierOptions) {
     return read;
   }
 
-  function judge({ claims, identity }: ReadToken, scope: string | undefined): AccessTokenClaims {
+  function judge(read: ReadToken & Pick<KeptToken, 'goodAt'>, scope: string | undefined): AccessTokenClaims {
+    const { claims, identity } = read;
     // A copy that may be out of date can't tell a good token from a revoked one.
     if (!revocations.fresh()) throw new VerifyError('revocations_unknown');
-    if (revocations.denies(identity)) throw new VerifyError('token_revoked');
+    const changes = revocations.changes?.();
+    if (changes === undefined || changes !== read.goodAt) {
+      if (revocations.denies(identity)) throw new VerifyError('token_revoked');
+      read.goodAt = changes;
+    }
     if (scope !== undefined) requireScope(claims, scope);
     return claims;
   }

@@ -77,6 +77,7 @@ export function saidRevocations() {
   let fresh = true;
   return {
     said: revoked.apply,
+    begin: revoked.begin,
     silence(yes: boolean): void {
       fresh = !yes;
     },
@@ -84,6 +85,7 @@ export function saidRevocations() {
       fresh: () => fresh,
       lag: () => (fresh ? 0 : Number.POSITIVE_INFINITY),
       denies: revoked.denies,
+      changes: revoked.changes,
       close: () => undefined,
     } satisfies Revocations,
   };

@@ -17,7 +17,7 @@ import {
 
 /** A verifier of one key in this process, and the hand that says what is revoked. */
 function verifierOf(key = testKey(), more: Partial<VerifierOptions> = {}) {
-  const { revocations, said, silence } = saidRevocations();
+  const { revocations, said, begin, silence } = saidRevocations();
   const verifier = createVerifier({
     issuer: ISSUER,
     audience: AUDIENCE,
@@ -26,7 +26,7 @@ function verifierOf(key = testKey(), more: Partial<VerifierOptions> = {}) {
     ...more,
   });
   onTestFinished(() => verifier.close());
-  return { verifier, key, said, silence };
+  return { verifier, key, said, begin, silence };
 }
 
 /** A server of this test that answers as it is told. */
@@ -93,8 +93,45 @@ test.each<
   const claims = goodClaims();
   const token = signed(goodHeader(key), claims, key);
   await verifier.verify(token);
+  expect(verifier.verifySeen(token)).toEqual(claims);
   said(revocation(claims, key.kid));
   await expect(verifier.verify(token)).rejects.toMatchObject({ code: 'token_revoked', status: 401 });
+  expect(() => verifier.verifySeen(token)).toThrow(expect.objectContaining({ code: 'token_revoked' }));
+});
+
+test('a token is refused as soon as an epoch began after it, though it was verified before', async () => {
+  const { verifier, key, begin } = verifierOf();
+  const token = goodToken(key);
+  await verifier.verify(token);
+  expect(verifier.verifySeen(token)).toBeDefined();
+  begin({ id: 'another', born: (Date.now() + 1000) * 1000 });
+  expect(() => verifier.verifySeen(token)).toThrow(expect.objectContaining({ code: 'token_revoked' }));
+});
+
+test('a token that was good is asked about again when more was revoked, and only then', async () => {
+  const { revocations, said } = saidRevocations();
+  const denies = vi.fn(revocations.denies);
+  const { verifier, key } = verifierOf(testKey(), { revocations: { ...revocations, denies } });
+  const token = goodToken(key);
+  await verifier.verify(token);
+  verifier.verifySeen(token);
+  denies.mockClear();
+  for (let n = 0; n < 10; n += 1) verifier.verifySeen(token);
+  expect(denies).not.toHaveBeenCalled();
+  said({ sessionId: 'another', from: 0, until: 9e9 });
+  for (let n = 0; n < 10; n += 1) verifier.verifySeen(token);
+  expect(denies).toHaveBeenCalledTimes(1);
+});
+
+test('of revocations that do not say whether more was revoked, a token is asked about each time', async () => {
+  const { revocations, said } = saidRevocations();
+  const { changes: _, ...silent } = revocations;
+  const { verifier, key } = verifierOf(testKey(), { revocations: silent });
+  const claims = goodClaims();
+  const token = signed(goodHeader(key), claims, key);
+  await verifier.verify(token);
+  expect(verifier.verifySeen(token)).toEqual(claims);
+  said({ sessionId: claims.sid, from: 0, until: 9e9 });
   expect(() => verifier.verifySeen(token)).toThrow(expect.objectContaining({ code: 'token_revoked' }));
 });
 
