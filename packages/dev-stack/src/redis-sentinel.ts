@@ -15,19 +15,22 @@ export type RunningSentinel = {
   /** `REDIS_URL`: the sentinels, by `redis+sentinel://`. */
   readonly url: string;
   readonly servers: readonly RunningRedis[];
+  readonly sentinels: readonly RunningRedis[];
   /** The master, as the sentinels see it now. */
   master(): Promise<RunningRedis>;
   stop(): Promise<void>;
 };
 
 /**
- * A master with two replicas, watched by three sentinels, on 127.0.0.1; resolves when the replicas are in step and the sentinels know of
+ * A master with replicas (two unless told otherwise), watched by three sentinels, on 127.0.0.1; resolves when the replicas are in step and the sentinels know of
  * each other. A master that falls silent is replaced within some three seconds.
  */
-export async function startRedisSentinel(): Promise<RunningSentinel> {
+export async function startRedisSentinel(options: { replicas?: number } = {}): Promise<RunningSentinel> {
   const first = await startRedis({ args: ['--repl-diskless-sync-delay', '0'] });
   const replicas = await Promise.all(
-    [1, 2].map(() => startRedis({ args: ['--replicaof', `127.0.0.1 ${first.port}`] })),
+    Array.from({ length: options.replicas ?? 2 }, () =>
+      startRedis({ args: ['--replicaof', `127.0.0.1 ${first.port}`] }),
+    ),
   );
   const servers = [first, ...replicas];
   const sentinels = await Promise.all(Array.from({ length: SENTINELS }, () => startSentinel(first.port)));
@@ -52,6 +55,7 @@ export async function startRedisSentinel(): Promise<RunningSentinel> {
   return {
     url,
     servers,
+    sentinels,
     async master() {
       const port = Number(String(await ask(clients[0], 'GET-MASTER-ADDR-BY-NAME')).split(',')[1]);
       const found = servers.find((server) => server.port === port);
