@@ -9,6 +9,8 @@ const MASTER_NAME = 'latchkey';
 const SENTINELS = 3;
 /** Milliseconds a master may be silent until the sentinels vote on another. */
 const DOWN_AFTER = 1500;
+/** Milliseconds a failover may take until it is given up; after twice that another one of the same master may begin. */
+const FAILOVER_TIMEOUT = 3000;
 const WATCHED_WITHIN = 30_000;
 
 export type RunningSentinel = {
@@ -76,7 +78,7 @@ function startSentinel(masterPort: number): Promise<RunningRedis> {
     [
       `sentinel monitor ${MASTER_NAME} 127.0.0.1 ${masterPort} 2`,
       `sentinel down-after-milliseconds ${MASTER_NAME} ${DOWN_AFTER}`,
-      `sentinel failover-timeout ${MASTER_NAME} 6000`,
+      `sentinel failover-timeout ${MASTER_NAME} ${FAILOVER_TIMEOUT}`,
       '',
     ].join('\n'),
   );
