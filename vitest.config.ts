@@ -8,11 +8,8 @@ const HEAVY = [
   'packages/infra-checks/test/images.test.ts',
 ];
 
-/** Run when asked for: images take minutes (`IMAGES=auth-api`, or `all`), and Sentinel's votes wait for up to half a minute. */
-const ON_REQUEST = [
-  ...(process.env.IMAGES === undefined ? ['packages/infra-checks/test/images.test.ts'] : []),
-  ...(process.env.LATCHKEY_TEST_REDIS === 'sentinel' ? [] : ['apps/auth-api/test/engines/sentinel.test.ts']),
-];
+/** Run when asked for: images take minutes (`IMAGES=auth-api`, or `all`). */
+const ON_REQUEST = process.env.IMAGES === undefined ? ['packages/infra-checks/test/images.test.ts'] : [];
 
 const common = {
   // Suites talk to real servers and spawn real processes on as little as two cores.

@@ -9,25 +9,30 @@ const MASTER_NAME = 'latchkey';
 const SENTINELS = 3;
 /** Milliseconds a master may be silent until the sentinels vote on another. */
 const DOWN_AFTER = 1500;
+/** Milliseconds a failover may take until it is given up; after twice that another one of the same master may begin. */
+const FAILOVER_TIMEOUT = 3000;
 const WATCHED_WITHIN = 30_000;
 
 export type RunningSentinel = {
   /** `REDIS_URL`: the sentinels, by `redis+sentinel://`. */
   readonly url: string;
   readonly servers: readonly RunningRedis[];
+  readonly sentinels: readonly RunningRedis[];
   /** The master, as the sentinels see it now. */
   master(): Promise<RunningRedis>;
   stop(): Promise<void>;
 };
 
 /**
- * A master with two replicas, watched by three sentinels, on 127.0.0.1; resolves when the replicas are in step and the sentinels know of
+ * A master with replicas (two unless told otherwise), watched by three sentinels, on 127.0.0.1; resolves when the replicas are in step and the sentinels know of
  * each other. A master that falls silent is replaced within some three seconds.
  */
-export async function startRedisSentinel(): Promise<RunningSentinel> {
+export async function startRedisSentinel(options: { replicas?: number } = {}): Promise<RunningSentinel> {
   const first = await startRedis({ args: ['--repl-diskless-sync-delay', '0'] });
   const replicas = await Promise.all(
-    [1, 2].map(() => startRedis({ args: ['--replicaof', `127.0.0.1 ${first.port}`] })),
+    Array.from({ length: options.replicas ?? 2 }, () =>
+      startRedis({ args: ['--replicaof', `127.0.0.1 ${first.port}`] }),
+    ),
   );
   const servers = [first, ...replicas];
   const sentinels = await Promise.all(Array.from({ length: SENTINELS }, () => startSentinel(first.port)));
@@ -52,6 +57,7 @@ export async function startRedisSentinel(): Promise<RunningSentinel> {
   return {
     url,
     servers,
+    sentinels,
     async master() {
       const port = Number(String(await ask(clients[0], 'GET-MASTER-ADDR-BY-NAME')).split(',')[1]);
       const found = servers.find((server) => server.port === port);
@@ -72,7 +78,7 @@ function startSentinel(masterPort: number): Promise<RunningRedis> {
     [
       `sentinel monitor ${MASTER_NAME} 127.0.0.1 ${masterPort} 2`,
       `sentinel down-after-milliseconds ${MASTER_NAME} ${DOWN_AFTER}`,
-      `sentinel failover-timeout ${MASTER_NAME} 6000`,
+      `sentinel failover-timeout ${MASTER_NAME} ${FAILOVER_TIMEOUT}`,
       '',
     ].join('\n'),
   );

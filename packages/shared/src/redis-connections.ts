@@ -2,7 +2,14 @@
  * The ways Latchkey talks to Redis. They differ in one thing: what happens to a command while Redis is away. Each is the same on one
  * server, behind Sentinel and on Redis Cluster (ADR 20), and always asks a master.
  */
-import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis';
+import {
+  Cluster,
+  type ClusterOptions,
+  Redis,
+  type RedisOptions,
+  type SentinelConnectionOptions,
+  SentinelConnector,
+} from 'ioredis';
 import { parseRedisUrl } from './redis-url.ts';
 
 /** Commands are called alike on both. */
@@ -11,8 +18,12 @@ export type RedisConnection = Redis | Cluster;
 /** Milliseconds an answer may take before the caller is told Redis is down: a request may ask twice, and is answered within 2 s. */
 const COMMAND_TIMEOUT = 750;
 
-/** Milliseconds without a byte after which a follower's connection is made anew; it asks at least four times a second. */
-const SILENCE = 3000;
+/**
+ * Milliseconds without a byte, while one is owed, after which a connection is made anew: a server that hangs keeps its connections and
+ * takes new ones, and whoever waits for its first words would wait for ever. A follower asks at least four times a second; BullMQ's worker
+ * lets itself be kept waiting for up to ten seconds.
+ */
+const SILENCE = { asked: 2 * COMMAND_TIMEOUT, follower: 3000, worker: 12_000 };
 
 /** Reconnects for ever, at most a second apart, so that a service heals as soon as Redis is back. */
 const retryStrategy = (attempt: number): number => Math.min(50 * 2 ** Math.min(attempt, 5), 1000);
@@ -26,7 +37,7 @@ const profiles = {
     enableOfflineQueue: false,
     maxRetriesPerRequest: 0,
     commandTimeout: COMMAND_TIMEOUT,
-    connectTimeout: COMMAND_TIMEOUT,
+    socketTimeout: SILENCE.asked,
     enableAutoPipelining: true,
   },
   /** The relay adds jobs with it: fails at once too, because the outbox row waits and is tried again. */
@@ -34,20 +45,19 @@ const profiles = {
     enableOfflineQueue: false,
     maxRetriesPerRequest: 0,
     commandTimeout: COMMAND_TIMEOUT,
-    connectTimeout: COMMAND_TIMEOUT,
+    socketTimeout: SILENCE.asked,
   },
   /** Follows a stream: waits for ever too, but an answer that does not come means that the connection is dead, whatever it looks like. */
   follower: {
     enableOfflineQueue: true,
     maxRetriesPerRequest: null,
-    connectTimeout: COMMAND_TIMEOUT,
-    socketTimeout: SILENCE,
+    socketTimeout: SILENCE.follower,
   },
   /** The worker: waits for ever. BullMQ asks for `maxRetriesPerRequest: null`. */
   queueWorker: {
     enableOfflineQueue: true,
     maxRetriesPerRequest: null,
-    connectTimeout: COMMAND_TIMEOUT,
+    socketTimeout: SILENCE.worker,
   },
 } as const satisfies Record<string, RedisOptions>;
 
@@ -62,6 +72,22 @@ const onCluster = {
 } as const satisfies Record<string, ClusterOptions>;
 
 /**
+ * ioredis' way to the master that Sentinel names, with a detector of failovers that ends with the connection it watches. ioredis leaves it
+ * listening: news of a failover that comes while the next connection asks for the master ends that one, and then for good.
+ */
+class WatchedMaster extends SentinelConnector {
+  constructor(options: unknown) {
+    super(options as SentinelConnectionOptions);
+  }
+
+  override async connect(...report: Parameters<SentinelConnector['connect']>) {
+    const stream = await super.connect(...report);
+    stream.once('close', () => this.disconnect());
+    return stream;
+  }
+}
+
+/**
  * Opens a connection; never throws for a Redis that is away, and heals by itself.
  * @param url `REDIS_URL`, in any of its forms (redis-url.ts)
  * @param onError hears of each connection error; without a listener ioredis prints to the console.
@@ -70,7 +96,14 @@ const onCluster = {
 export function connectRedis(url: string, profile: RedisProfile, onError: (error: Error) => void): RedisConnection {
   const { cluster, sentinel, server } = parseRedisUrl(url);
   const { enableOfflineQueue, ...behaviour } = profiles[profile];
-  const options = { ...server, ...behaviour, connectionName: `latchkey-${profile}` };
+  const options = {
+    ...server,
+    ...behaviour,
+    connectTimeout: COMMAND_TIMEOUT,
+    // A server that hangs does not say goodbye either.
+    disconnectTimeout: COMMAND_TIMEOUT,
+    connectionName: `latchkey-${profile}`,
+  };
   if (cluster) {
     const redis = new Cluster(cluster, {
       ...(enableOfflineQueue ? onCluster.waits : onCluster.failsFast),
@@ -97,6 +130,7 @@ export function connectRedis(url: string, profile: RedisProfile, onError: (error
       ...sentinel,
       sentinelCommandTimeout: COMMAND_TIMEOUT,
       sentinelRetryStrategy: retryStrategy,
+      Connector: WatchedMaster,
       // A master that hangs keeps its connections: Sentinel has to say that it is one no more.
       failoverDetector: true,
     }),

@@ -173,6 +173,7 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     redis.on('close', doubt);
     // The same of one node of a cluster.
     redis.on('-node', doubt);
+    redis.on('end', goOn);
     while (!closed) {
       try {
         await readOn();
@@ -182,6 +183,14 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
         await new Promise((resolve) => setTimeout(resolve, RETRY));
       }
     }
+  }
+
+  /** A client may give up for good: ioredis does if it hears of a failover just while it asks Sentinel for the master. */
+  function goOn(): void {
+    setTimeout(() => {
+      // It tells of a connection that fails with the event as well.
+      if (!closed) redis.connect().catch(() => undefined);
+    }, RETRY);
   }
 
   function doubt(): void {

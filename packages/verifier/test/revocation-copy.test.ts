@@ -105,6 +105,24 @@ test('a connection that is cut is made again, from where the copy had got to', a
   expect(copy.denies(token('before'))).toBe(true);
 });
 
+test('a client that gives up its connection for good is told to go on, until the copy is closed', async () => {
+  const redis = new Redis(server.url, { retryStrategy: () => null });
+  redis.on('error', () => {});
+  const copy = createRevocationCopy({ redis, stream, epochKey, lagMax: LAG_MAX, onError: () => {} });
+  onTestFinished(() => copy.close());
+  copy.start();
+  await vi.waitFor(() => expect(copy.fresh()).toBe(true), { interval: 1 });
+  const ended = new Promise<void>((resolve) => redis.once('end', resolve));
+  await writer.client('KILL', 'ID', await redis.client('ID'));
+  await ended;
+  await revoke('after');
+  await vi.waitFor(() => expect(copy.denies(token('after'))).toBe(true), { timeout: 5000 });
+  await vi.waitFor(() => expect(copy.fresh()).toBe(true), { timeout: 5000 });
+  copy.close();
+  await vi.waitFor(() => expect(copy.fresh()).toBe(false), { timeout: 2 * LAG_MAX });
+  expect(redis.status).toBe('end');
+});
+
 test('what can matter no more is forgotten', async () => {
   const { copy } = await startedCopy();
   await revoke('long-gone', Math.floor(Date.now() / 1000) - 3600);
