@@ -45,7 +45,7 @@ async function linkTo(email: string, path: string): Promise<string> {
 
 /** An account, its page below `/reset-password` and the key. */
 async function askedForPassword(locale?: string) {
-  const email = await activeUser(api, side);
+  const email = await activeUser(api);
   if (locale !== undefined) {
     const { access_token: token } = await logIn(api, email);
     await api.call('PATCH', '/v1/me', { locale }, { authorization: `Bearer ${token}` });
@@ -56,7 +56,7 @@ async function askedForPassword(locale?: string) {
 
 /** The same for `/change-email`. */
 async function askedForAddress() {
-  const email = await activeUser(api, side);
+  const email = await activeUser(api);
   const { access_token: token } = await logIn(api, email);
   const newEmail = newAddress('new');
   const body = { current_password: PASSWORD, new_email: newEmail };

@@ -4,7 +4,7 @@ import { hashSync } from '@node-rs/argon2';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { createKeyring } from '../src/domain/keyring.ts';
 import { createRateLimits, limits } from '../src/rate-limits.ts';
-import { activeUser, beforeCommit, duringChange, logIn } from './accounts.ts';
+import { activeUser, beforeCommit, duringChange, logIn, registeredUser } from './accounts.ts';
 import { expectProblem } from './expect-problem.ts';
 import { MASTER_KEY, newAddress, PASSWORD, type TestApp } from './test-app.ts';
 import { forgetLimits, startTwoApps, type TwoApps } from './two-apps.ts';
@@ -56,7 +56,7 @@ async function whenRedisIsFull<T>(email: string, change: () => Promise<T>): Prom
 
 describe('a changed password', () => {
   test('logs in, the old one does not; this session stays, every other one ends on every instance', async () => {
-    const email = await activeUser(api, side);
+    const email = await activeUser(api);
     const [here, there] = [await logIn(api, email, 'here'), await logIn(second, email, 'there')];
     const response = await changePassword(here.access_token);
     expect([response.statusCode, response.body]).toEqual([204, '']);
@@ -73,7 +73,7 @@ describe('a changed password', () => {
   });
 
   test('is told by mail and recorded', async () => {
-    const email = await activeUser(api, side);
+    const email = await activeUser(api);
     const { access_token: token } = await logIn(api, email);
     expect((await changePassword(token)).statusCode).toBe(204);
     const mail = await side.mail.waitFor(email, { subject: /Your password .* was changed/ });
@@ -83,7 +83,7 @@ describe('a changed password', () => {
   });
 
   test('needs the present one, and a wrong one changes nothing', async () => {
-    const email = await activeUser(api, side);
+    const email = await activeUser(api);
     const [here, there] = [await logIn(api, email), await logIn(api, email)];
     expectProblem(await changePassword(here.access_token, 'not the password'), WRONG_PASSWORD);
     expect((await api.get('/v1/me', there.access_token)).statusCode).toBe(200);
@@ -92,7 +92,7 @@ describe('a changed password', () => {
   });
 
   test('must not be easy to guess, and the field is named', async () => {
-    const email = await activeUser(api, side);
+    const email = await activeUser(api);
     const { access_token: token } = await logIn(api, email);
     for (const weak of ['password1', email])
       expectProblem(await changePassword(token, PASSWORD, weak), {
@@ -109,7 +109,7 @@ describe('a changed password', () => {
   });
 
   test('is limited like a login, and tries count for both', async () => {
-    const email = await activeUser(api, side);
+    const email = await activeUser(api);
     const { access_token: token } = await logIn(api, email);
     // All tries but two, counted as the app counts them and without the hashing.
     const elsewhere = createRateLimits(redis, redisKeys(), 'on', createKeyring(MASTER_KEY).rateLimitMac);
@@ -123,7 +123,7 @@ describe('a changed password', () => {
   });
 
   test('of ten at once one wins, and its password is the one that logs in', async () => {
-    const email = await activeUser(api, side);
+    const email = await activeUser(api);
     const { access_token: token } = await logIn(api, email);
     const wanted = Array.from({ length: 10 }, (_, index) => `${NEW_PASSWORD} ${index}`);
     const answers = await Promise.all(
@@ -136,7 +136,7 @@ describe('a changed password', () => {
   });
 
   test('is made though the hash of the present one is replaced meanwhile, as a login does to an imported one', async () => {
-    const [email, twin] = [await activeUser(api, side), await activeUser(api, side)];
+    const [email, twin] = [await activeUser(api), await activeUser(api)];
     const { access_token: token } = await logIn(api, email);
     const [other] = await database.users(twin);
     const holder = await database.begin();
@@ -155,7 +155,7 @@ describe('a changed password', () => {
   });
 
   test('ends what a login with the old one opened while it was changed', async () => {
-    const email = await activeUser(api, side);
+    const email = await activeUser(api);
     const here = await logIn(api, email, 'here');
     let late = '';
     const changed = await duringChange(
@@ -173,7 +173,7 @@ describe('a changed password', () => {
   });
 
   test('lets no login with the old one in while it is committed', async () => {
-    const email = await activeUser(api, side);
+    const email = await activeUser(api);
     const here = await logIn(api, email, 'here');
     let late: ReturnType<TestApp['login']> | undefined;
     const changed = await beforeCommit(
@@ -191,7 +191,7 @@ describe('a changed password', () => {
   });
 
   test('is not made when sessions can not be ended, and can be repeated', async () => {
-    const email = await activeUser(api, side);
+    const email = await activeUser(api);
     const [here] = [await logIn(api, email, 'here'), await logIn(second, email, 'there')];
     const refused = await whenRedisIsFull(email, () => changePassword(here.access_token));
     expectProblem(refused, { status: 503, code: 'dependency_unavailable' });
@@ -202,7 +202,7 @@ describe('a changed password', () => {
   });
 
   test('and many logins with the old one at the same moment: none of them stays in', async () => {
-    const email = await activeUser(api, side);
+    const email = await activeUser(api);
     const here = await logIn(api, email);
     const [changed, ...logins] = await Promise.all([
       changePassword(here.access_token),
@@ -215,7 +215,7 @@ describe('a changed password', () => {
 });
 
 test('a password hashed with other parameters is rehashed by the login, which ends nothing', async () => {
-  const email = await activeUser(api, side);
+  const email = await activeUser(api);
   const { access_token: before } = await logIn(api, email);
   const weaker = hashSync(PASSWORD, { algorithm: 2, memoryCost: 4096, timeCost: 1, parallelism: 1 });
   await database.rows('UPDATE users SET password_hash = $1 WHERE email = $2', [weaker, email]);
@@ -231,7 +231,7 @@ test('a password hashed with other parameters is rehashed by the login, which en
 
 describe('the profile', () => {
   test('changes what is given and nothing else; null clears the name', async () => {
-    const email = await activeUser(api, side);
+    const email = await activeUser(api);
     const { access_token: token } = await logIn(api, email);
     const patch = (body: object) => api.call('PATCH', '/v1/me', body, bearer(token));
     const before = (await api.get('/v1/me', token)).json();
@@ -255,7 +255,7 @@ describe('the profile', () => {
     ['email', { email: 'other@example.test' }],
     ['status', { status: 'active' }],
   ])('refuses a wrong or unknown %s, naming it: %j', async (field, body) => {
-    const email = await activeUser(api, side);
+    const email = await activeUser(api);
     const { access_token: token } = await logIn(api, email);
     expectProblem(await api.call('PATCH', '/v1/me', body, bearer(token)), {
       status: 400,
@@ -267,7 +267,7 @@ describe('the profile', () => {
 
 describe('a deleted account', () => {
   test('is gone: every token refused, nothing personal left in any table, and the address is free again', async () => {
-    const email = await activeUser(api, side);
+    const email = await registeredUser(api, side);
     const [here, there] = [await logIn(api, email, 'Very own phone'), await logIn(second, email)];
     await api.call('PATCH', '/v1/me', { display_name: 'Ada Unforgettable' }, bearer(here.access_token));
     expect((await changePassword(here.access_token, 'wrong password')).statusCode).toBe(401);
@@ -299,7 +299,7 @@ describe('a deleted account', () => {
   });
 
   test('is owed no mail any more', async () => {
-    const email = await activeUser(api, side);
+    const email = await activeUser(api);
     const { access_token: token } = await logIn(api, email);
     await database.settled();
     await worker.stop();
@@ -330,14 +330,14 @@ describe('a deleted account', () => {
   });
 
   test('needs the password: a wrong one deletes nothing and revokes nothing', async () => {
-    const email = await activeUser(api, side);
+    const email = await activeUser(api);
     const { access_token: token } = await logIn(api, email);
     expectProblem(await deleteMe(token, 'wrong password'), WRONG_PASSWORD);
     expect((await api.get('/v1/me', token)).statusCode).toBe(200);
   });
 
   test('is not survived by a login while the deletion is committed', async () => {
-    const email = await activeUser(api, side);
+    const email = await activeUser(api);
     const here = await logIn(api, email);
     const [user] = await database.users(email);
     let late: ReturnType<TestApp['login']> | undefined;
@@ -357,7 +357,7 @@ describe('a deleted account', () => {
   });
 
   test('is still there when its tokens can not be refused, and can be deleted again', async () => {
-    const email = await activeUser(api, side);
+    const email = await activeUser(api);
     const here = await logIn(api, email);
     const refused = await whenRedisIsFull(email, () => deleteMe(here.access_token));
     expectProblem(refused, { status: 503, code: 'dependency_unavailable' });
@@ -368,7 +368,7 @@ describe('a deleted account', () => {
   });
 
   test('is not survived by a login while it was deleted', async () => {
-    const email = await activeUser(api, side);
+    const email = await activeUser(api);
     const here = await logIn(api, email);
     let late = '';
     const deleted = await duringChange(

@@ -1,5 +1,8 @@
 /** Accounts for suites that are about something else. */
+import { randomUUID } from 'node:crypto';
+import pg from 'pg';
 import { expect, vi } from 'vitest';
+import { createPasswords } from '../src/domain/passwords.ts';
 import type { DatabaseProbe } from './mail-probe.ts';
 import type { startMailSide, TestApp } from './test-app.ts';
 import { newAddress, PASSWORD } from './test-app.ts';
@@ -13,8 +16,39 @@ export interface TokenResponse {
   first_session: boolean;
 }
 
+let hashed: Promise<string> | undefined;
+
+/** The hash of `PASSWORD` as the app makes it: another would be made anew at the first login. Once per process, for all its users. */
+function passwordHash(): Promise<string> {
+  hashed ??= createPasswords().hash(PASSWORD, []);
+  return hashed;
+}
+
+/** A user as registering, and activating, leaves one in the database; no mail, and no event in the audit log. The password is `PASSWORD`. */
+export async function addUser(
+  { databaseUrl }: Pick<TestApp, 'databaseUrl'>,
+  status: 'active' | 'pending' = 'active',
+): Promise<{ id: string; email: string }> {
+  const user = { id: randomUUID(), email: newAddress() };
+  const client = new pg.Client({ connectionString: databaseUrl });
+  await client.connect();
+  try {
+    await client.query(
+      `INSERT INTO users (id, email, email_key, status, password_hash, locale, activated_at)
+       VALUES ($1, $2, lower($2), $3::user_status, $4, 'en', CASE $3 WHEN 'active' THEN now() END)`,
+      [user.id, user.email, status, await passwordHash()],
+    );
+  } finally {
+    await client.end();
+  }
+  return user;
+}
+
+/** {@link addUser}, active. @returns the address. */
+export const activeUser = async (api: Pick<TestApp, 'databaseUrl'>): Promise<string> => (await addUser(api)).email;
+
 /** Registers and activates by the mailed key, as a person would. @returns the address; the password is `PASSWORD`. */
-export async function activeUser(api: TestApp, side: Awaited<ReturnType<typeof startMailSide>>): Promise<string> {
+export async function registeredUser(api: TestApp, side: Awaited<ReturnType<typeof startMailSide>>): Promise<string> {
   const email = newAddress();
   await api.register(email);
   const key = await side.activationKey(email);

@@ -3,7 +3,7 @@ import { connectDatabase } from '@latchkey/shared/database';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { AUDIT_TYPES, type AuditType, createAuditStore } from '../src/store/audit.ts';
 import { createUserStore } from '../src/store/users.ts';
-import { activeUser, decoded, logIn } from './accounts.ts';
+import { decoded, logIn, registeredUser } from './accounts.ts';
 import { addClient, clientToken, postForm } from './clients.ts';
 import { databaseProbe } from './mail-probe.ts';
 import { newAddress, PASSWORD, startMailSide, startTestApp, type TestApp } from './test-app.ts';
@@ -46,7 +46,7 @@ async function recorded(userId: string, count: number) {
 }
 
 test('tells the whole life of an account in its order, and holds no secret of it', async () => {
-  const email = await activeUser(api, side);
+  const email = await registeredUser(api, side);
   const first = await logIn(api, email, 'phone');
   const userId = String(decoded(first.access_token).claims.sub);
   await recorded(userId, 3);
@@ -91,7 +91,7 @@ test('tells the whole life of an account in its order, and holds no secret of it
 });
 
 test('a reused refresh token is recorded as nobody known', async () => {
-  const email = await activeUser(api, side);
+  const email = await registeredUser(api, side);
   const strict = await startTestApp({ ...side, env: { REFRESH_GRACE: '0' } });
   try {
     const { access_token, refresh_token, session } = await logIn(strict, email);
@@ -112,7 +112,7 @@ test('an address nobody has leaves no event', async () => {
   const before = await store.list({ type: 'login.failed', limit: 100 });
   await api.login('nobody-at-all@example.test');
   // A later event of a known user is there: the earlier one would be too.
-  const email = await activeUser(api, side);
+  const email = await registeredUser(api, side);
   const { access_token } = await logIn(api, email);
   await recorded(String(decoded(access_token).claims.sub), 3);
   expect(await store.list({ type: 'login.failed', limit: 100 })).toEqual(before);

@@ -1,27 +1,12 @@
-import { execFile } from 'node:child_process';
-import { join } from 'node:path';
-import { promisify } from 'node:util';
-import { repositoryRoot } from '@latchkey/dev-stack/repository';
 import { expect, onTestFinished, test } from 'vitest';
 import { newAddress, PASSWORD, startAppProcess, startMailSide, testEnvironment } from './test-app.ts';
 
-/** As `pnpm build` does, app by app. */
-async function build(app: string): Promise<void> {
-  const cwd = join(repositoryRoot, 'apps', app);
-  await promisify(execFile)(
-    process.execPath,
-    [join(cwd, 'node_modules/rolldown/bin/cli.mjs'), '-c', 'rolldown.config.ts'],
-    { cwd },
-  );
-}
-
 test('the production builds run, each from its own environment: with the files they read and the threads they start', async () => {
-  await Promise.all([build('auth-api'), build('mailer-worker')]);
   const side = await startMailSide();
   onTestFinished(() => side.stop());
-  const worker = await side.startWorker({ built: true });
+  const worker = await side.startWorker();
   onTestFinished(async () => void (await worker.stop()));
-  const api = await startAppProcess('auth-api', testEnvironment(side), { built: true });
+  const api = await startAppProcess('auth-api', testEnvironment(side));
   onTestFinished(async () => void (await api.stop()));
 
   const post = async (path: string, body: object = {}) =>

@@ -16,7 +16,6 @@ const nginx = GATEWAYS.find(({ program }) => program === 'nginx');
 const nginxPath = programOnPath('nginx');
 
 let side: Awaited<ReturnType<typeof startMailSide>>;
-let worker: Awaited<ReturnType<typeof side.startWorker>>;
 let api: TestApp;
 let issuer: string;
 let email: string;
@@ -55,10 +54,7 @@ beforeAll(async () => {
   side = await startMailSide();
   const port = await freePort();
   issuer = `http://127.0.0.1:${port}`;
-  [api, worker] = await Promise.all([
-    startTestApp({ ...side, env: { PUBLIC_URL: issuer, RATE_LIMITS: 'off' } }),
-    side.startWorker(),
-  ]);
+  api = await startTestApp({ ...side, env: { PUBLIC_URL: issuer, RATE_LIMITS: 'off' } });
   await api.app.listen({ host: '127.0.0.1', port });
   reader = await addClient(api.databaseUrl, 'reports:read');
   const [feedClient, asker] = await Promise.all([
@@ -69,7 +65,7 @@ beforeAll(async () => {
     startExample('in-process', feedClient),
     startExample('introspection', asker),
     startExample('behind-gateway'),
-    activeUser(api, side).then((address) => {
+    activeUser(api).then((address) => {
       email = address;
     }),
   ]);
@@ -80,7 +76,7 @@ beforeAll(async () => {
   }
 });
 afterAll(async () => {
-  await Promise.all([...stops.map((stop) => stop()), worker.stop()]);
+  await Promise.all(stops.map((stop) => stop()));
   await api.close();
   await side.stop();
 });

@@ -11,20 +11,19 @@ let side: Awaited<ReturnType<typeof startMailSide>>;
 let api: TestApp;
 /** A second instance on the same stores. */
 let other: TestApp;
-let worker: Awaited<ReturnType<typeof side.startWorker>>;
 let gateway: TestClient;
 let admin: TestClient;
 
 beforeAll(async () => {
   side = await startMailSide();
-  [api, other, worker] = await Promise.all([startTestApp(side), startTestApp(side), side.startWorker()]);
+  [api, other] = await Promise.all([startTestApp(side), startTestApp(side)]);
   [gateway, admin] = await Promise.all([
     addClient(side.databaseUrl, 'introspect', 'reports:read'),
     addClient(side.databaseUrl, 'admin', 'introspect'),
   ]);
 });
 afterAll(async () => {
-  await Promise.all([api.close(), other.close(), worker.stop()]);
+  await Promise.all([api.close(), other.close()]);
   await side.stop();
 });
 
@@ -194,7 +193,7 @@ describe('a token for the client itself', () => {
 
 describe('introspection', () => {
   test('tells what a user of either token format and a client are', async () => {
-    const email = await activeUser(api, side);
+    const email = await activeUser(api);
     const { access_token } = await logIn(api, email);
     const { claims } = decoded(access_token);
     expect(await introspect(access_token)).toEqual({ active: true, token_type: 'Bearer', ...claims });
@@ -211,7 +210,7 @@ describe('introspection', () => {
   });
 
   test('says inactive and nothing else of whatever is not good now', async () => {
-    const email = await activeUser(api, side);
+    const email = await activeUser(api);
     const [ended, cut, live] = [await logIn(api, email), await logIn(api, email), await logIn(api, email)];
     const opaque = await opaqueLogin(email);
     await api.delete('/v1/sessions/current', ended.access_token);
@@ -240,7 +239,7 @@ describe('introspection', () => {
   });
 
   test('asks the store: what Redis no longer has is not active, whatever the copy of the log still thinks', async () => {
-    const email = await activeUser(api, side);
+    const email = await activeUser(api);
     const [gone, cut] = [await logIn(api, email), await logIn(api, email)];
     const userId = String(decoded(gone.access_token).claims.sub);
     const redis = connectRedis(side.redisUrl, 'queueWorker', () => {});
@@ -299,7 +298,7 @@ describe('revocation', () => {
   });
 
   test('is not for tokens of somebody else, unless the client is an operator', async () => {
-    const email = await activeUser(api, side);
+    const email = await activeUser(api);
     const [one, two] = [await logIn(api, email), await logIn(api, email)];
     const opaque = await opaqueLogin(email);
     const tokens = [one.access_token, two.refresh_token, opaque, await clientToken(api, admin)];

@@ -4,28 +4,27 @@ import { connectRedis } from '@latchkey/shared/redis-connections';
 import { redisKeys } from '@latchkey/shared/redis-keys';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { activeUser, decoded, duringChange, logIn, type TokenResponse } from './accounts.ts';
+import { activeUser, addUser, decoded, duringChange, logIn, type TokenResponse } from './accounts.ts';
 import { addClient, clientToken, postForm, type TestClient } from './clients.ts';
 import { expectProblem } from './expect-problem.ts';
 import { databaseProbe } from './mail-probe.ts';
-import { newAddress, PASSWORD, startMailSide, startTestApp, type TestApp } from './test-app.ts';
+import { PASSWORD, startMailSide, startTestApp, type TestApp } from './test-app.ts';
 
 let side: Awaited<ReturnType<typeof startMailSide>>;
 let api: TestApp;
 /** A second instance on the same stores. */
 let other: TestApp;
-let worker: Awaited<ReturnType<typeof side.startWorker>>;
 let admin: TestClient;
 let token: string;
 
 beforeAll(async () => {
   side = await startMailSide();
-  [api, other, worker] = await Promise.all([startTestApp(side), startTestApp(side), side.startWorker()]);
+  [api, other] = await Promise.all([startTestApp(side), startTestApp(side)]);
   admin = await addClient(side.databaseUrl, 'admin', 'introspect');
   token = await clientToken(api, admin);
 });
 afterAll(async () => {
-  await Promise.all([api.close(), other.close(), worker.stop()]);
+  await Promise.all([api.close(), other.close()]);
   await side.stop();
 });
 
@@ -39,7 +38,7 @@ const refresh = async ({ refresh_token }: TokenResponse) =>
 
 /** A user with two devices. */
 async function twoDevices() {
-  const email = await activeUser(api, side);
+  const email = await activeUser(api);
   const [phone, laptop] = [await logIn(api, email, 'phone'), await logIn(api, email, 'laptop')];
   return { email, phone, laptop, id: String(decoded(phone.access_token).claims.sub) };
 }
@@ -125,8 +124,7 @@ describe('looking', () => {
   test('pages go through all users once, the newest first', async () => {
     const made: string[] = [];
     for (let n = 0; n < 5; n += 1) {
-      const email = newAddress('page');
-      await api.register(email);
+      const { email } = await addUser(api, n % 2 === 0 ? 'pending' : 'active');
       made.unshift(email);
     }
     const seen: string[] = [];
@@ -332,7 +330,6 @@ test('a deletion that fails half way has deleted nothing, and is completed by an
   const { id, email, phone } = await twoDevices();
   const probe = databaseProbe(side.databaseUrl);
   const redis = connectRedis(side.redisUrl, 'queueWorker', () => undefined);
-  await worker.stop();
   try {
     await api.post('/v1/password-resets', { email });
     await vi.waitFor(async () => expect((await probe.owed())[0]?.published_at).toBeInstanceOf(Date));
@@ -363,7 +360,6 @@ test('a deletion that fails half way has deleted nothing, and is completed by an
     expect(await probe.owed()).toEqual([]);
     expect(await keysOf(redis, `${redisKeys().mailQueuePrefix}:mail:*-*-*-*-*`)).toEqual([]);
   } finally {
-    worker = await side.startWorker();
     redis.disconnect();
     await probe.close();
   }

@@ -51,7 +51,7 @@ async function resetKey(email: string, count = 1): Promise<string> {
 
 /** A user who asked for a new password. */
 async function asked() {
-  const email = await activeUser(api, side);
+  const email = await activeUser(api);
   expect((await ask(email)).statusCode).toBe(202);
   return { email, key: await resetKey(email) };
 }
@@ -66,7 +66,7 @@ async function expire(key: string): Promise<void> {
 
 describe('a password that was reset', () => {
   test('logs in, the old one does not; every session ends, the notice is mailed, and it is recorded', async () => {
-    const email = await activeUser(api, side);
+    const email = await activeUser(api);
     const devices = [await logIn(api, email, 'one'), await logIn(second, email, 'two')];
     await ask(email);
     const key = await resetKey(email);
@@ -275,7 +275,7 @@ describe('a key', () => {
 
 describe('who asks', () => {
   test('gets the same answer whether the address has an account, waits for activation or is unknown', async () => {
-    const known = await activeUser(api, side);
+    const known = await activeUser(api);
     const pending = newAddress();
     await api.register(pending);
     const answers = await Promise.all([known, pending, newAddress()].map((email) => ask(email)));
@@ -319,7 +319,7 @@ test('while Redis is away a reset is 503, and changes nothing', async () => {
   const stranded = await testApp({ databaseUrl: side.databaseUrl, redisUrl: own.url });
   const store = connectRedis(own.url, 'queueWorker', () => undefined);
   onTestFinished(() => store.disconnect());
-  const email = await activeUser(api, side);
+  const email = await activeUser(api);
   await ask(email);
   const key = await resetKey(email);
   const [name, record] = [recordName(key), String(await redis.get(recordName(key)))];

@@ -10,20 +10,19 @@ import { PASSWORD, startMailSide, startTestApp, type TestApp, testApp } from './
 
 let side: Awaited<ReturnType<typeof startMailSide>>;
 let api: TestApp;
-let worker: Awaited<ReturnType<typeof side.startWorker>>;
 let url: string;
 
 beforeAll(async () => {
   side = await startMailSide();
-  [api, worker] = await Promise.all([startTestApp(side), side.startWorker()]);
+  api = await startTestApp(side);
   url = await api.app.listen({ host: '127.0.0.1', port: 0 });
 });
 afterAll(async () => {
-  await Promise.all([api.close(), worker.stop()]);
+  await api.close();
   await side.stop();
 });
 
-const newToken = async () => (await logIn(api, await activeUser(api, side))).access_token;
+const newToken = async () => (await logIn(api, await activeUser(api))).access_token;
 const ask = (token: string, path = '/v1/verify', headers: Record<string, string> = {}) =>
   fetch(`${url}${path}`, { headers: { authorization: `Bearer ${token}`, ...headers } });
 /** All that is said, but for what is another at each answer or belongs to the connection. */
@@ -88,7 +87,7 @@ test('a token that was seen is refused with 503 while the revocations are not kn
   const deaf = await testApp({ ...side, redisUrl: redis.url, env: { REVOCATION_LAG_MAX_MS: '500' } });
   const at = await deaf.app.listen({ host: '127.0.0.1', port: 0 });
   const status = async () => (await fetch(`${at}/v1/verify`, { headers: { authorization: `Bearer ${own}` } })).status;
-  const own = (await logIn(deaf, await activeUser(api, side))).access_token;
+  const own = (await logIn(deaf, await activeUser(api))).access_token;
   await vi.waitFor(async () => expect(await status()).toBe(200));
   redis.freeze();
   try {

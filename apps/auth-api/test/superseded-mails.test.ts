@@ -1,85 +1,88 @@
 /** A link that is dead before its mail is sent is not sent: whatever killed it, wherever the mail is by then. */
 import { hash } from 'node:crypto';
-import { startMailCatcher } from '@latchkey/dev-stack/mail-catcher';
-import { connectRedis } from '@latchkey/shared/redis-connections';
+import { type MailCatcher, startMailCatcher } from '@latchkey/dev-stack/mail-catcher';
+import { connectRedis, type RedisConnection } from '@latchkey/shared/redis-connections';
 import { redisKeys } from '@latchkey/shared/redis-keys';
-import { expect, onTestFinished, test, vi } from 'vitest';
-import { logIn } from './accounts.ts';
-import { databaseProbe, keysMailed } from './mail-probe.ts';
-import { newAddress, PASSWORD, startMailSide, testApp } from './test-app.ts';
+import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
+import { activeUser, logIn } from './accounts.ts';
+import { type DatabaseProbe, databaseProbe, keysMailed } from './mail-probe.ts';
+import { newAddress, PASSWORD, startMailSide, startTestApp, type TestApp } from './test-app.ts';
 
-/** One app; its worker starts when it is told to. The mail server thinks about each recipient for as long as `thinks` says, milliseconds. */
-async function stage({ thinks = 0 } = {}) {
-  const offered: (() => void)[] = [];
-  const mail = await startMailCatcher({
+/** Milliseconds the mail server thinks about each recipient. */
+let thinks = 0;
+let side: Awaited<ReturnType<typeof startMailSide>>;
+let mail: MailCatcher;
+let api: TestApp;
+let worker: Awaited<ReturnType<typeof side.startWorker>>;
+let database: DatabaseProbe;
+let redis: RedisConnection;
+/** Told when the mail server is asked for the next recipient. */
+const asked: (() => void)[] = [];
+
+beforeAll(async () => {
+  mail = await startMailCatcher({
     delay(phase) {
       if (phase !== 'rcpt') return 0;
-      for (const tell of offered.splice(0)) tell();
+      for (const tell of asked.splice(0)) tell();
       return thinks;
     },
   });
-  const side = await startMailSide({ SMTP_URL: mail.smtpUrl });
-  const api = await testApp({ databaseUrl: side.databaseUrl, redisUrl: side.redisUrl, env: { RATE_LIMITS: 'off' } });
-  const database = databaseProbe(side.databaseUrl);
-  const redis = connectRedis(side.redisUrl, 'queueWorker', () => undefined);
-  const workers: { stop(): Promise<unknown> }[] = [];
-  onTestFinished(async () => {
-    redis.disconnect();
-    await Promise.all([database.close(), ...workers.map((worker) => worker.stop())]);
-    await Promise.all([mail.stop(), side.stop()]);
-  });
+  side = await startMailSide({ SMTP_URL: mail.smtpUrl });
+  [api, worker] = await Promise.all([
+    startTestApp({ databaseUrl: side.databaseUrl, redisUrl: side.redisUrl, env: { RATE_LIMITS: 'off' } }),
+    side.startWorker(),
+  ]);
+  database = databaseProbe(side.databaseUrl);
+  redis = connectRedis(side.redisUrl, 'queueWorker', () => undefined);
+});
+afterAll(async () => {
+  redis.disconnect();
+  await Promise.all([database.close(), worker.stop(), api.close()]);
+  await Promise.all([mail.stop(), side.stop()]);
+});
+afterEach(() => {
+  thinks = 0;
+  startWorker();
+});
 
-  return {
-    api,
-    mail,
-    database,
-    redis,
-    stop: side.redis.stop,
-    async startWorker() {
-      workers.push(await side.startWorker());
+/** Frozen, the worker takes no mail until it is let go: what one does that starts only then. */
+const holdWorker = (): void => worker.process.signal('SIGSTOP');
+const startWorker = (): void => worker.process.signal('SIGCONT');
+
+/** Resolves when the mail server is asked for the next recipient. */
+const offered = () => new Promise<void>((resolve) => asked.push(resolve));
+
+/** Resolves once every mail that is owed is in the queue. */
+async function published(): Promise<void> {
+  await vi.waitFor(
+    async () => expect((await database.owed()).map(({ published_at }) => published_at)).not.toContain(null),
+    { timeout: 10_000 },
+  );
+}
+
+/** Resolves when nothing is owed, nothing withdrawn and nothing in the queue. */
+async function allSent(): Promise<void> {
+  await vi.waitFor(
+    async () => {
+      expect(await database.owed()).toEqual([]);
+      expect(await database.rows('SELECT FROM mail_withdrawals')).toEqual([]);
+      const prefix = `${redisKeys().mailQueuePrefix}:mail`;
+      expect(await redis.llen(`${prefix}:wait`)).toBe(0);
+      expect(await redis.llen(`${prefix}:active`)).toBe(0);
     },
-    /** Resolves when the mail server is asked for the next recipient. */
-    offered: () => new Promise<void>((resolve) => offered.push(resolve)),
-    /** Resolves once every mail that is owed is in the queue. */
-    async published() {
-      await vi.waitFor(
-        async () => expect((await database.owed()).map(({ published_at }) => published_at)).not.toContain(null),
-        { timeout: 10_000 },
-      );
-    },
-    /** Resolves when nothing is owed, nothing withdrawn and nothing in the queue. */
-    async allSent() {
-      await vi.waitFor(
-        async () => {
-          expect(await database.owed()).toEqual([]);
-          expect(await database.rows('SELECT FROM mail_withdrawals')).toEqual([]);
-          const prefix = `${redisKeys().mailQueuePrefix}:mail`;
-          expect(await redis.llen(`${prefix}:wait`)).toBe(0);
-          expect(await redis.llen(`${prefix}:active`)).toBe(0);
-        },
-        { timeout: 20_000 },
-      );
-    },
-    /** An account, and what its owner is called by. */
-    async account() {
-      const email = newAddress();
-      await api.register(email);
-      await database.rows(`UPDATE users SET status = 'active' WHERE email = $1`, [email]);
-      // Its activation mail is owed no more, as after a real activation.
-      await database.rows(
-        `WITH gone AS (DELETE FROM mail_outbox WHERE payload ->> 'to' = $1 RETURNING id)
-         INSERT INTO mail_withdrawals (id) SELECT id FROM gone`,
-        [email],
-      );
-      const { access_token } = await logIn(api, email);
-      return { email, headers: { authorization: `Bearer ${access_token}` } };
-    },
-  };
+    { timeout: 20_000 },
+  );
+}
+
+/** An account, and what its owner is called by. */
+async function account() {
+  const email = await activeUser(api);
+  const { access_token } = await logIn(api, email);
+  return { email, headers: { authorization: `Bearer ${access_token}` } };
 }
 
 test('a newer link asked for while the older mail stands before its data: only the newer arrives', async () => {
-  const { api, mail, startWorker, offered, allSent } = await stage({ thinks: 1500 });
-  await startWorker();
+  thinks = 1500;
   const email = newAddress();
   const first = offered();
   await api.register(email);
@@ -92,7 +95,7 @@ test('a newer link asked for while the older mail stands before its data: only t
 });
 
 test('a mail whose registration is activated meanwhile is not sent, nor that of another registration of the address', async () => {
-  const { api, mail, database, redis, startWorker, published, allSent } = await stage();
+  holdWorker();
   const email = newAddress();
   await api.register(email);
   await api.register(email, `another ${PASSWORD}`);
@@ -103,20 +106,20 @@ test('a mail whose registration is activated meanwhile is not sent, nor that of 
   const meaning = JSON.stringify({ user_id: user?.id, attempt: 1, renewal_ms: 1000 });
   await redis.set(redisKeys().activationKey(hash('sha256', key, 'base64url')), meaning, 'PX', 60_000);
   expect((await api.post(`/v1/activations/${key}`)).statusCode).toBe(200);
-  await startWorker();
+  startWorker();
   await allSent();
   expect(mail.mails(email)).toEqual([]);
 });
 
 test('of several links to a new password only the last arrives, and none once the password is another one', async () => {
-  const { api, mail, account, startWorker, published, allSent } = await stage();
+  holdWorker();
   const asks = await account();
   const changes = await account();
   for (const { email } of [asks, asks, changes]) await api.post('/v1/password-resets', { email });
   await published();
   const wanted = { current_password: PASSWORD, new_password: `another ${PASSWORD}` };
   expect((await api.call('PUT', '/v1/me/password', wanted, changes.headers)).statusCode).toBe(204);
-  await startWorker();
+  startWorker();
   await allSent();
   expect(mail.mails(asks.email).filter(({ text }) => text.includes('/reset-password/'))).toHaveLength(1);
   expect(mail.mails(changes.email).filter(({ text }) => text.includes('/reset-password/'))).toEqual([]);
@@ -124,14 +127,14 @@ test('of several links to a new password only the last arrives, and none once th
 });
 
 test('of several links to another address only the last arrives; every notice does', async () => {
-  const { api, mail, account, startWorker, published, allSent } = await stage();
+  holdWorker();
   const { email, headers } = await account();
   const [former, wanted] = [newAddress(), newAddress()];
   for (const address of [former, wanted]) {
     await api.call('PUT', '/v1/me/email', { current_password: PASSWORD, new_email: address }, headers);
   }
   await published();
-  await startWorker();
+  startWorker();
   await allSent();
   expect(mail.mails(former)).toEqual([]);
   expect(mail.mails(wanted)).toHaveLength(1);
@@ -139,7 +142,7 @@ test('of several links to another address only the last arrives; every notice do
 });
 
 test('a link that died while Redis was away is not sent when it is back', async () => {
-  const { api, mail, database, redis, startWorker, published, allSent } = await stage();
+  holdWorker();
   const email = newAddress();
   await api.register(email);
   await published();
@@ -149,7 +152,7 @@ test('a link that died while Redis was away is not sent when it is back', async 
   expect(await database.rows('SELECT FROM mail_withdrawals')).toHaveLength(1);
   await redis.config('SET', 'maxmemory', '0');
   await vi.waitFor(async () => expect(await database.rows('SELECT FROM mail_withdrawals')).toEqual([]), 10_000);
-  await startWorker();
+  startWorker();
   await allSent();
   expect(mail.mails(email)).toHaveLength(1);
   expect((await api.post(`/v1/activations/${keysMailed(mail, email)[0]}`)).statusCode).toBe(200);

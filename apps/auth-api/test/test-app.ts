@@ -1,10 +1,10 @@
 /** Starts the real app, as production does, on real PostgreSQL, Redis and, where a test wants mail, the real worker and a mail server. */
 
 import { randomBytes } from 'node:crypto';
+import { builtApp } from '@latchkey/dev-stack/built-apps';
 import { startMailCatcher } from '@latchkey/dev-stack/mail-catcher';
 import { freePort } from '@latchkey/dev-stack/ports';
 import { startProcess } from '@latchkey/dev-stack/processes';
-import { repositoryRoot } from '@latchkey/dev-stack/repository';
 import { createTestDatabase } from '@latchkey/dev-stack/test-database';
 import { startTestRedis, type TestRedis } from '@latchkey/dev-stack/test-redis';
 import type {} from '@latchkey/dev-stack/test-stack';
@@ -139,20 +139,20 @@ export async function testApp(options?: TestAppOptions): Promise<TestApp> {
 }
 
 /**
- * Runs one of our apps in a process of its own, from its sources or, with `built`, from its production build.
+ * Runs the production build of one of our apps in a process of its own.
  * @returns once `/readyz` answers 200, unless `ready` is false.
  */
 export async function startAppProcess(
   name: 'auth-api' | 'mailer-worker',
   env: Record<string, string>,
-  { ready = true, built = false } = {},
+  { ready = true } = {},
 ) {
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
   const output: string[] = [];
   const process = startProcess({
     command: globalThis.process.execPath,
-    args: [`${repositoryRoot}/apps/${name}/${built ? 'dist/main.js' : 'src/main.ts'}`],
+    args: [builtApp(name)],
     env: { PATH: globalThis.process.env.PATH, ...env, PORT: String(port) },
     endSignal: 'SIGTERM',
     output: (line) => output.push(line),
@@ -185,7 +185,7 @@ export async function startMailSide(workerEnv: Record<string, string> = {}, ownR
     LOG_LEVEL: 'info',
     ...workerEnv,
   };
-  const startWorker = (options?: { built?: boolean }) => startAppProcess('mailer-worker', environment, options);
+  const startWorker = () => startAppProcess('mailer-worker', environment);
   return {
     redis,
     mail,

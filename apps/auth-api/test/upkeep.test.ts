@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { createServer } from 'node:net';
+import { builtApp } from '@latchkey/dev-stack/built-apps';
 import { startProcess } from '@latchkey/dev-stack/processes';
-import { repositoryRoot } from '@latchkey/dev-stack/repository';
 import { connectDatabase } from '@latchkey/shared/database';
 import { connectRedis } from '@latchkey/shared/redis-connections';
 import { redisKeys } from '@latchkey/shared/redis-keys';
@@ -62,7 +62,7 @@ test('a port that is taken ends the process with exit code 1', async () => {
   const port = typeof address === 'object' && address !== null ? String(address.port) : '';
   const { ended } = startProcess({
     command: process.execPath,
-    args: [`${repositoryRoot}/apps/auth-api/src/main.ts`],
+    args: [builtApp('auth-api')],
     env: { PATH: process.env.PATH, ...testEnvironment(api), PORT: port },
     endSignal: 'SIGTERM',
     output: () => {},

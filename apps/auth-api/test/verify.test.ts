@@ -12,16 +12,15 @@ import { startMailSide, startTestApp, type TestApp, testApp } from './test-app.t
 
 let side: Awaited<ReturnType<typeof startMailSide>>;
 let api: TestApp;
-let worker: Awaited<ReturnType<typeof side.startWorker>>;
 let token: string;
 
 beforeAll(async () => {
   side = await startMailSide();
-  [api, worker] = await Promise.all([startTestApp(side), side.startWorker()]);
-  token = (await logIn(api, await activeUser(api, side))).access_token;
+  api = await startTestApp(side);
+  token = (await logIn(api, await activeUser(api))).access_token;
 });
 afterAll(async () => {
-  await Promise.all([api.close(), worker.stop()]);
+  await api.close();
   await side.stop();
 });
 
@@ -142,7 +141,7 @@ describe('GET /v1/verify', () => {
 
   test('refuses a token that has expired, also one it has seen', async () => {
     const brief = await testApp({ ...side, env: { ACCESS_TOKEN_TTL: '1' } });
-    const { access_token } = await logIn(brief, await activeUser(api, side));
+    const { access_token } = await logIn(brief, await activeUser(api));
     expect((await brief.get('/v1/verify', access_token)).statusCode).toBe(200);
     const expiry = Number(decoded(access_token).claims.exp) * 1000;
     await expect.poll(() => Date.now(), { timeout: 3000 }).toBeGreaterThan(expiry);
@@ -184,16 +183,14 @@ describe('the signing keys', () => {
 
   test.each(['EdDSA', 'RS256'])('can be %s', async (alg) => {
     const own = await startMailSide();
-    const ownWorker = await own.startWorker();
     const app = await startTestApp({ ...own, env: { SIGNING_ALG: alg } });
     try {
-      const { access_token } = await logIn(app, await activeUser(app, own));
+      const { access_token } = await logIn(app, await activeUser(app));
       expect(decoded(access_token).header.alg).toBe(alg);
       expect((await app.get('/v1/verify', access_token)).statusCode).toBe(200);
       expect((await app.get('/.well-known/jwks.json')).json().keys[0].alg).toBe(alg);
     } finally {
       await app.close();
-      await ownWorker.stop();
       await own.stop();
     }
   });

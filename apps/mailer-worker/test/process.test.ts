@@ -1,28 +1,19 @@
 /** The worker as a process, from its sources and from its bundle. */
 
 import { fileURLToPath } from 'node:url';
+import { builtApp } from '@latchkey/dev-stack/built-apps';
 import { type SupervisedProcess, startProcess } from '@latchkey/dev-stack/processes';
 import { type RunningRedis, startRedis } from '@latchkey/dev-stack/redis';
 import { tellAll } from '@latchkey/dev-stack/test-redis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createHarness, type Harness } from './harness.ts';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
+const BUILT = builtApp('mailer-worker');
 
 // A process has the production namespace, so these tests need a Redis of their own.
 let redis: RunningRedis;
 beforeAll(async () => {
   redis = await startRedis();
-  const lines: string[] = [];
-  const build = startProcess({
-    command: process.execPath,
-    args: [`${root}node_modules/rolldown/bin/cli.mjs`, '-c', 'rolldown.config.ts'],
-    cwd: root,
-    env: {},
-    endSignal: 'SIGTERM',
-    output: (line) => void lines.push(line),
-  });
-  expect(await build.ended, lines.join('\n')).toEqual({ code: 0, signal: null });
 });
 afterAll(() => redis.stop());
 
@@ -36,11 +27,11 @@ afterEach(async () => {
   await harness.close();
 });
 
-function spawnWorker(program = 'src/main.ts', change: Record<string, string> = {}) {
+function spawnWorker(program = BUILT, change: Record<string, string> = {}) {
   const output: string[] = [];
   const child = startProcess({
     command: process.execPath,
-    args: [`${root}${program}`],
+    args: [program],
     env: { ...harness.variables, ...change },
     endSignal: 'SIGTERM',
     output: (line) => void output.push(line),
@@ -82,7 +73,10 @@ describe('a worker killed with kill -9 before the mail server has the mail', () 
   });
 });
 
-describe.each(['src/main.ts', 'dist/main.js'])('%s', (program) => {
+describe.each([
+  ['the sources', fileURLToPath(new URL('../src/main.ts', import.meta.url))],
+  ['the bundle', BUILT],
+])('a worker from %s', (_name, program) => {
   it('told to stop, finishes the mail in flight, takes no other, and exits 0', async () => {
     const atData = reaches('data', 1_000);
     const { child, ended, output } = spawnWorker(program, { WORKER_CONCURRENCY: '1' });
@@ -130,7 +124,7 @@ describe('a worker told to stop with a mail server that does not answer', () => 
 
 describe('a wrong environment', () => {
   it('stops the worker with every problem by name and no value', async () => {
-    const { ended, output } = spawnWorker('src/main.ts', {
+    const { ended, output } = spawnWorker(BUILT, {
       REDIS_URL: 'http://redis-secret@localhost',
       SMTP_URL: '',
       MAIL_FROM: 'nobody-value',
@@ -162,7 +156,7 @@ describe('an error nobody expected', () => {
     // Its port is taken: the one start-up failure that is not in the environment.
     const worker = await harness.start();
     const port = new URL(worker.app.listeningOrigin).port;
-    const { ended, output } = spawnWorker('src/main.ts', { PORT: port });
+    const { ended, output } = spawnWorker(BUILT, { PORT: port });
     expect(await ended).toEqual({ code: 1, signal: null });
     const fatal = output.map((line) => JSON.parse(line)).find(({ msg }) => msg === 'unexpected error, stopping');
     expect(fatal).toMatchObject({ level: 60, err: { code: 'EADDRINUSE' } });

@@ -1,5 +1,6 @@
 /** The command line on a real auth-api, for suites. */
 import { randomBytes } from 'node:crypto';
+import { builtApp } from '@latchkey/dev-stack/built-apps';
 import { freePort } from '@latchkey/dev-stack/ports';
 import { startProcess } from '@latchkey/dev-stack/processes';
 import { repositoryRoot } from '@latchkey/dev-stack/repository';
@@ -24,7 +25,7 @@ export async function startConsole(redisUrl = inject('redisUrl')) {
   const output: string[] = [];
   const api = startProcess({
     command: process.execPath,
-    args: [`${repositoryRoot}/apps/auth-api/src/main.ts`],
+    args: [builtApp('auth-api')],
     env: {
       PATH: process.env.PATH,
       DATABASE_URL: database.url,

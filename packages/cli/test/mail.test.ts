@@ -1,7 +1,7 @@
+import { builtApp } from '@latchkey/dev-stack/built-apps';
 import { type MailCatcher, type SmtpRejection, startMailCatcher } from '@latchkey/dev-stack/mail-catcher';
 import { startProcess } from '@latchkey/dev-stack/processes';
 import { type RunningRedis, startRedis } from '@latchkey/dev-stack/redis';
-import { repositoryRoot } from '@latchkey/dev-stack/repository';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { type Console, newAddress, PASSWORD, startConsole } from './console.ts';
 
@@ -17,7 +17,7 @@ beforeAll(async () => {
   all = await startConsole(redis.url);
   worker = startProcess({
     command: process.execPath,
-    args: [`${repositoryRoot}/apps/mailer-worker/src/main.ts`],
+    args: [builtApp('mailer-worker')],
     env: {
       PATH: process.env.PATH,
       REDIS_URL: redis.url,

@@ -1,8 +1,9 @@
 /**
- * Vitest's `globalSetup`: one real PostgreSQL and one real Redis for the whole run. The migrations are applied once, to a
- * template that every test file copies (test-database.ts).
+ * Vitest's `globalSetup`: one real PostgreSQL, one real Redis and one build of our apps for the whole run. The migrations are
+ * applied once, to a template that every test file copies (test-database.ts).
  */
 import type { TestProject } from 'vitest/node';
+import { buildApps } from './built-apps.ts';
 import { applyMigrations } from './migrations.ts';
 import { startPgBouncer } from './pgbouncer.ts';
 import { startPostgres } from './postgres.ts';
@@ -19,12 +20,13 @@ declare module 'vitest' {
   }
 }
 
-/** Starts both, and hands vitest what stops them. */
+/** Starts both and builds, and hands vitest what stops them. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   try {
     const [postgres, redis] = await Promise.all([
       startPostgres({ database: TEMPLATE_DATABASE, durable: false }),
       startTestRedis(),
+      buildApps(),
     ]);
     await applyMigrations(postgres.url);
     // `LATCHKEY_TEST_DATABASE=pgbouncer`: every suite reaches PostgreSQL through a pooler in transaction mode.

@@ -40,7 +40,7 @@ afterAll(async () => {
 
 /** An account that asked for a new password, its page open, and what the browser had to complain about. */
 async function visitor(options: BrowserContextOptions = {}) {
-  const email = await activeUser(api, side);
+  const email = await activeUser(api);
   await api.post('/v1/password-resets', { email });
   const { html } = await side.mail.waitFor(email, { subject: /Choose a new password/ });
   const [link = ''] = /http[^"<\s]+\/reset-password\/[A-Za-z0-9]{32}/.exec(html) ?? [];

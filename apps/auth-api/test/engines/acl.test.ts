@@ -9,7 +9,7 @@ import { redisKeys } from '@latchkey/shared/redis-keys';
 import { revocationsInRedis } from '@latchkey/verifier/redis';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
-import { activeUser, decoded } from '../accounts.ts';
+import { decoded, registeredUser } from '../accounts.ts';
 import { addClient, clientToken } from '../clients.ts';
 import { databaseProbe } from '../mail-probe.ts';
 import { newAddress, startMailSide, startTestApp, type TestApp } from '../test-app.ts';
@@ -56,7 +56,7 @@ test('the whole way of an account, a new password, an operator and a verifier ou
   onTestFinished(() => revocations.close());
   await wholeFlow(api, side);
 
-  const email = await activeUser(api, side);
+  const email = await registeredUser(api, side);
   await api.post('/v1/password-resets', { email });
   const { text } = await side.mail.waitFor(email, { count: 2 });
   const key = /\/reset-password\/([A-Za-z0-9]{32})/.exec(text)?.[1];

@@ -3,7 +3,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { connectRedis } from '@latchkey/shared/redis-connections';
 import { redisKeys } from '@latchkey/shared/redis-keys';
 import { expect, vi } from 'vitest';
-import { activeUser, logIn, type TokenResponse } from '../accounts.ts';
+import { logIn, registeredUser, type TokenResponse } from '../accounts.ts';
 import { PASSWORD, type startMailSide, type TestApp } from '../test-app.ts';
 
 /** Milliseconds until a failover is over and everything has healed, on a machine that is busy. */
@@ -19,7 +19,7 @@ export const refreshed = (api: TestApp, { refresh_token }: TokenResponse) =>
 
 /** register → mail → activate → log in on two devices → verify → refresh → revoke one → revoke all, each answer checked. */
 export async function wholeFlow(api: TestApp, side: Awaited<ReturnType<typeof startMailSide>>): Promise<void> {
-  const email = await activeUser(api, side);
+  const email = await registeredUser(api, side);
   const [phone, laptop, tool] = [await logIn(api, email, 'phone'), await logIn(api, email), await opaque(api, email)];
   for (const { access_token } of [phone, laptop, tool]) expect(await verified(api, access_token)).toBe(200);
   const next = await refreshed(api, phone);

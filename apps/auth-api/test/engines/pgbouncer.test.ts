@@ -2,7 +2,7 @@ import { applyMigrations } from '@latchkey/dev-stack/migrations';
 import { ensurePgBouncer, type RunningPgBouncer, startPgBouncer } from '@latchkey/dev-stack/pgbouncer';
 import { type RunningPostgres, startPostgres } from '@latchkey/dev-stack/postgres';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { activeUser, logIn } from '../accounts.ts';
+import { logIn, registeredUser } from '../accounts.ts';
 import { databaseProbe } from '../mail-probe.ts';
 import { startApi } from '../outage-probe.ts';
 import { startMailSide, startTestApp, type TestApp, testEnvironment } from '../test-app.ts';
@@ -43,7 +43,7 @@ describe.skipIf((await ensurePgBouncer()) === undefined)('PostgreSQL behind PgBo
     timeout: 90_000,
   }, async () => {
     const [one, other] = apis;
-    const email = await activeUser(one, side);
+    const email = await registeredUser(one, side);
     const { access_token, refresh_token } = await logIn(one, email);
     expect(refresh_token).toBeDefined();
     const load = underLoad({

@@ -13,19 +13,18 @@ const found = GATEWAYS.map((gateway) => ({ gateway, path: programOnPath(gateway.
 
 let side: Awaited<ReturnType<typeof startMailSide>>;
 let api: TestApp;
-let worker: Awaited<ReturnType<typeof side.startWorker>>;
 let apiPort: number;
 let email: string;
 
 beforeAll(async () => {
   if (found.every(({ path }) => path === undefined)) return;
   side = await startMailSide();
-  [api, worker] = await Promise.all([startTestApp(side), side.startWorker()]);
+  api = await startTestApp(side);
   apiPort = Number(new URL(await api.app.listen({ host: '127.0.0.1', port: 0 })).port);
-  email = await activeUser(api, side);
+  email = await activeUser(api);
 });
 afterAll(async () => {
-  await Promise.all([api?.close(), worker?.stop()]);
+  await api?.close();
   await side?.stop();
 });
 

@@ -9,6 +9,10 @@ import { startCountingMailServer } from '@latchkey/dev-stack/counting-mail-serve
 import type { SupervisedProcess } from '@latchkey/dev-stack/processes';
 import { startRedis } from '@latchkey/dev-stack/redis';
 import { createTestDatabase } from '@latchkey/dev-stack/test-database';
+import { forget, keysOf } from '@latchkey/dev-stack/test-redis';
+import { MAIL_QUEUE } from '@latchkey/shared/mail-jobs';
+import { connectRedis } from '@latchkey/shared/redis-connections';
+import { redisKeys } from '@latchkey/shared/redis-keys';
 import { expect, inject, onTestFinished, test } from 'vitest';
 import { databaseProbe, keyIn } from '../mail-probe.ts';
 import { type OwnApi, startApi } from '../outage-probe.ts';
@@ -22,7 +26,7 @@ const RUNS = Number(process.env.MAIL_CRASH_RUNS ?? SAMPLE);
 /** Runs of which no more can be said: their step did not come. In a sample one is already more than a tenth. */
 const FEW = Math.max(2, RUNS * 0.1);
 const SEED = Number(process.env.MAIL_CRASH_SEED ?? Math.floor(Date.now() / 86_400_000));
-/** Milliseconds: a killed worker's mail is taken up after 25 s, and on a busy machine everything starts slowly. */
+/** Milliseconds: a killed worker's mail is taken up at the next look for such, and on a busy machine everything starts slowly. */
 const SETTLES_WITHIN = 120_000;
 /** Milliseconds in which a step comes, if it comes: a mail may have to wait for a retry first (5 s), and a part for its restart. */
 const STEP_WITHIN = 20_000;
@@ -93,6 +97,7 @@ async function startParts() {
   const database = await createTestDatabase(inject('databaseUrl'));
   // What Redis has answered is in its file: a killed one has lost nothing of it.
   const redis = await startRedis({ args: ['--appendonly', 'yes'] });
+  const state = connectRedis(redis.url, 'queueWorker', () => undefined);
   const smtp = await startCountingMailServer();
   const postgresql = new URL(database.url);
   const wires = {
@@ -146,6 +151,8 @@ async function startParts() {
         const gone = died(worker.process);
         return async () => {
           await gone;
+          // Time is given as an argument: the dead worker's locks are over now, not in 20 s (the worker's process.test.ts waits for one).
+          await forget(state, await keysOf(state, `${redisKeys().mailQueuePrefix}:${MAIL_QUEUE}:*:lock`));
           worker = await startAppProcess('mailer-worker', workerEnvironment);
         };
       },
@@ -179,6 +186,7 @@ async function startParts() {
 
     async stop(): Promise<void> {
       for (const one of Object.values(wires)) one.close();
+      state.disconnect();
       await Promise.all([api.stop(), worker.stop(), smtp.stop(), redis.stop()]);
       await this.database.close();
       await database.drop();

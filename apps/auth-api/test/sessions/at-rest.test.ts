@@ -1,7 +1,7 @@
 import { keysOf, tellAll } from '@latchkey/dev-stack/test-redis';
 import { connectRedis } from '@latchkey/shared/redis-connections';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { activeUser, logIn, type TokenResponse } from '../accounts.ts';
+import { logIn, registeredUser, type TokenResponse } from '../accounts.ts';
 import { PASSWORD, startMailSide, startTestApp, type TestApp } from '../test-app.ts';
 
 let side: Awaited<ReturnType<typeof startMailSide>>;
@@ -28,7 +28,7 @@ function spellings(secret: string): string[] {
 }
 
 test('what is at rest opens nothing: no password, key or token stands in Redis, PostgreSQL or a log line', async () => {
-  const email = await activeUser(api, side);
+  const email = await registeredUser(api, side);
   const key = await side.activationKey(email);
   const first = await logIn(api, email);
   const refreshed = await api.post('/v1/tokens/refresh', { refresh_token: first.refresh_token });

@@ -1,6 +1,6 @@
 /**
  * What every suite about sessions and tokens stands on: stores of its own, two instances of the app on them, and a clock for single
- * sessions. No mail: accounts are activated in the database.
+ * sessions. No mail: accounts are put into the database.
  */
 
 import { createTestDatabase } from '@latchkey/dev-stack/test-database';
@@ -10,10 +10,10 @@ import { redisKeys } from '@latchkey/shared/redis-keys';
 import { expect, inject } from 'vitest';
 import { createKeyring } from '../../src/domain/keyring.ts';
 import { decodeRefreshToken, encodeRefreshToken, type RefreshTokenContent } from '../../src/domain/refresh-token.ts';
-import type { TokenResponse } from '../accounts.ts';
+import { addUser, type TokenResponse } from '../accounts.ts';
 import { addClient, clientToken, postForm } from '../clients.ts';
 import { databaseProbe } from '../mail-probe.ts';
-import { newAddress, PASSWORD, startTestApp, type TestApp, testEnvironment } from '../test-app.ts';
+import { PASSWORD, startTestApp, type TestApp, testEnvironment } from '../test-app.ts';
 
 export type SessionSuite = Awaited<ReturnType<typeof startSessionSuite>>;
 
@@ -110,16 +110,7 @@ export async function startSessionSuite(env: Record<string, string> = {}) {
     contentOf,
 
     /** An active account. */
-    async newUser(): Promise<TestUser> {
-      const email = newAddress();
-      await api.register(email);
-      const [user] = await probe.rows<{ id: string }>(
-        `UPDATE users SET status = 'active', activated_at = now() WHERE email_key = $1 RETURNING id`,
-        [email],
-      );
-      if (!user) throw new Error(`${email} was not registered`);
-      return { id: user.id, email };
-    },
+    newUser: (): Promise<TestUser> => addUser(api),
 
     jwt: ({ email }: TestUser, device_name?: string, instance = api) =>
       login<TokenResponse>(instance, email, { ...(device_name !== undefined && { device_name }) }),
