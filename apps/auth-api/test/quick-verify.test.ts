@@ -100,7 +100,7 @@ test('a token that was seen is refused with 503 while the revocations are not kn
 
 test('an opaque token is answered as by the route, and is refused from its end on', async () => {
   const login = await api.post('/v1/tokens', {
-    email: await activeUser(api, side),
+    email: await activeUser(api),
     password: PASSWORD,
     token_format: 'opaque',
   });
@@ -129,7 +129,7 @@ test('a refused opaque token was asked for once: the route is told what was hear
 });
 
 test('opaque tokens asked for at the same moment are each told of their own', async () => {
-  const email = await activeUser(api, side);
+  const email = await activeUser(api);
   const tokens = await Promise.all(
     Array.from({ length: 12 }, async () => {
       const login = await api.post('/v1/tokens', { email, password: PASSWORD, token_format: 'opaque' });
