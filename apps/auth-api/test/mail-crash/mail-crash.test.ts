@@ -21,10 +21,10 @@ import { watchData } from './data-watch.ts';
 import { type Followed, follow, type Link, type Track, tracks } from './steps.ts';
 import { startWire } from './wire.ts';
 
-const SAMPLE = 6;
+const SAMPLE = 10;
 const RUNS = Number(process.env.MAIL_CRASH_RUNS ?? SAMPLE);
-/** Runs of which no more can be said: their step did not come. In a sample one is already more than a tenth. */
-const FEW = Math.max(2, RUNS * 0.1);
+/** Runs of which no more can be said: their step did not come. */
+const FEW = RUNS * 0.1;
 const SEED = Number(process.env.MAIL_CRASH_SEED ?? Math.floor(Date.now() / 86_400_000));
 /** Milliseconds: a killed worker's mail is taken up at the next look for such, and on a busy machine everything starts slowly. */
 const SETTLES_WITHIN = 120_000;

@@ -66,7 +66,8 @@ export const tracks: Readonly<Record<'publish' | 'send' | 'acknowledge', readonl
     workerRedis('data noted', both('sending')),
     redisTellsWorker('note answered'),
     workerSmtp('data', hasAddress),
-    workerSmtp('final dot', says('\r\n.\r\n')),
+    // In a chunk of its own, or at the end of another one.
+    workerSmtp('final dot', (_mail, text) => `\n${text}`.endsWith('\n.\r\n')),
     smtpAnswers('250'),
     workerRedis('acceptance noted', both('accepted')),
     redisTellsWorker('acceptance answered'),
