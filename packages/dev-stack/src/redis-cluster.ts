@@ -1,14 +1,13 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { freePort } from './ports.ts';
 import { type RunningRedis, startRedis } from './redis.ts';
 import { StackFailure } from './stack-failure.ts';
+import { until } from './until.ts';
 
 const MASTERS = 3;
 const SLOTS = 16_384;
 /** Milliseconds a master may be silent until its replica asks to take over. */
 const NODE_TIMEOUT = 1500;
-const FORMED_WITHIN = 30_000;
 const ATTEMPTS = 5;
 
 export type RunningRedisCluster = {
@@ -141,12 +140,4 @@ async function form(clients: readonly Redis[], nodes: readonly RunningRedis[]): 
     );
     return states.every(Boolean);
   });
-}
-
-async function until(what: string, is: () => Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + FORMED_WITHIN;
-  while (!(await is())) {
-    if (Date.now() > deadline) throw new Error(`waited in vain: ${what}`);
-    await delay(25);
-  }
 }

@@ -1,9 +1,9 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { temporaryFolder } from './processes.ts';
 import { type RunningRedis, startRedis } from './redis.ts';
+import { until } from './until.ts';
 
 const MASTER_NAME = 'latchkey';
 const SENTINELS = 3;
@@ -11,7 +11,6 @@ const SENTINELS = 3;
 const DOWN_AFTER = 1500;
 /** Milliseconds a failover may take until it is given up; after twice that another one of the same master may begin. */
 const FAILOVER_TIMEOUT = 3000;
-const WATCHED_WITHIN = 30_000;
 
 export type RunningSentinel = {
   /** `REDIS_URL`: the sentinels, by `redis+sentinel://`. */
@@ -24,15 +23,13 @@ export type RunningSentinel = {
 };
 
 /**
- * A master with replicas (two unless told otherwise), watched by three sentinels, on 127.0.0.1; resolves when the replicas are in step and the sentinels know of
- * each other. A master that falls silent is replaced within some three seconds.
+ * A master with replicas, watched by three sentinels, on 127.0.0.1; resolves when the replicas are in step and the sentinels know of each
+ * other. A master that falls silent is replaced within some three seconds.
  */
-export async function startRedisSentinel(options: { replicas?: number } = {}): Promise<RunningSentinel> {
+export async function startRedisSentinel({ replicas: count = 2 } = {}): Promise<RunningSentinel> {
   const first = await startRedis({ args: ['--repl-diskless-sync-delay', '0'] });
   const replicas = await Promise.all(
-    Array.from({ length: options.replicas ?? 2 }, () =>
-      startRedis({ args: ['--replicaof', `127.0.0.1 ${first.port}`] }),
-    ),
+    Array.from({ length: count }, () => startRedis({ args: ['--replicaof', `127.0.0.1 ${first.port}`] })),
   );
   const servers = [first, ...replicas];
   const sentinels = await Promise.all(Array.from({ length: SENTINELS }, () => startSentinel(first.port)));
@@ -42,17 +39,12 @@ export async function startRedisSentinel(options: { replicas?: number } = {}): P
   for (const client of clients) client.on('error', () => undefined);
   const ask = (client: Redis | undefined, question: string): Promise<unknown> =>
     client?.call('SENTINEL', question, MASTER_NAME).catch(String) ?? Promise.resolve();
-  const deadline = Date.now() + WATCHED_WITHIN;
-  for (;;) {
+  await until('every sentinel sees a quorum and all replicas in step', async () => {
     const quorums = await Promise.all(clients.map((client) => ask(client, 'CKQUORUM')));
-    const replicas = await Promise.all(clients.map((client) => ask(client, 'REPLICAS')));
-    const inStep = replicas.every(
-      (list) => String(list).match(/master-link-status,ok/g)?.length === servers.length - 1,
-    );
-    if (inStep && quorums.every((answer) => String(answer).startsWith(`OK ${SENTINELS}`))) break;
-    if (Date.now() > deadline) throw new Error(`the sentinels never agreed: ${quorums.join('; ')}`);
-    await delay(50);
-  }
+    const lists = await Promise.all(clients.map((client) => ask(client, 'REPLICAS')));
+    const inStep = lists.every((list) => String(list).match(/master-link-status,ok/g)?.length === replicas.length);
+    return inStep && quorums.every((answer) => String(answer).startsWith(`OK ${SENTINELS}`));
+  });
 
   return {
     url,

@@ -71,9 +71,12 @@ const onCluster = {
   waits: { maxRedirections: Number.POSITIVE_INFINITY, retryDelayOnMoved: 20 },
 } as const satisfies Record<string, ClusterOptions>;
 
+const ignored = (): void => undefined;
+
 /**
- * ioredis' way to the master that Sentinel names, with a detector of failovers that ends with the connection it watches. ioredis leaves it
- * listening: news of a failover that comes while the next connection asks for the master ends that one, and then for good.
+ * ioredis' way to the master that Sentinel names, and news of a failover: a master that hangs keeps its connections, so that Sentinel has
+ * to say that it is one no more. Instead of ioredis' own detector, which outlives the connection it watches (its news, while the next one
+ * asks for the master, ends that one for good), and cuts off the new master too: each sentinel has its own moment to tell.
  */
 class WatchedMaster extends SentinelConnector {
   constructor(options: unknown) {
@@ -82,7 +85,33 @@ class WatchedMaster extends SentinelConnector {
 
   override async connect(...report: Parameters<SentinelConnector['connect']>) {
     const stream = await super.connect(...report);
-    stream.once('close', () => this.disconnect());
+    const { name, sentinels = [], sentinelUsername, sentinelPassword, sentinelTLS } = this.options;
+    const watched = sentinels.map(({ host, port }) => {
+      const sentinel = new Redis({
+        ...(host !== undefined && { host }),
+        ...(port !== undefined && { port }),
+        ...(sentinelUsername !== undefined && { username: sentinelUsername }),
+        ...(sentinelPassword !== undefined && { password: sentinelPassword }),
+        ...(sentinelTLS && { tls: sentinelTLS }),
+        connectTimeout: COMMAND_TIMEOUT,
+        disconnectTimeout: COMMAND_TIMEOUT,
+        enableReadyCheck: false,
+        maxRetriesPerRequest: null,
+        retryStrategy,
+      });
+      // One of several that is away is no trouble; that none is there is told when the master is asked for.
+      sentinel.on('error', ignored);
+      sentinel.on('message', (_channel, news: string) => {
+        const [master, , , newHost, newPort] = news.split(' ');
+        const isThere = newHost === stream.remoteAddress && Number(newPort) === stream.remotePort;
+        if (master === name && !isThere) this.disconnect();
+      });
+      sentinel.subscribe('+switch-master').catch(ignored);
+      return sentinel;
+    });
+    stream.once('close', () => {
+      for (const sentinel of watched) sentinel.disconnect();
+    });
     return stream;
   }
 }
@@ -131,8 +160,6 @@ export function connectRedis(url: string, profile: RedisProfile, onError: (error
       sentinelCommandTimeout: COMMAND_TIMEOUT,
       sentinelRetryStrategy: retryStrategy,
       Connector: WatchedMaster,
-      // A master that hangs keeps its connections: Sentinel has to say that it is one no more.
-      failoverDetector: true,
     }),
   });
   redis.on('error', onError);

@@ -37,6 +37,11 @@ test('a failover that Sentinel tells of while it is being asked for the master e
   const before = ask((await running.master()).url);
   await events.psubscribe('*');
   const told: string[] = [];
+  const alsoTold: string[] = [];
+  for (const later of [deaf, mute].map((asleep) => ask(asleep?.url ?? ''))) {
+    await later.subscribe('+switch-master');
+    later.on('message', (event) => alsoTold.push(event));
+  }
   events.on('pmessage', (_pattern, event) => told.push(event));
 
   // Asked first, these two take their time; the third one tells meanwhile.
@@ -49,6 +54,12 @@ test('a failover that Sentinel tells of while it is being asked for the master e
   for (const asleep of [deaf, mute]) asleep?.thaw();
 
   for (const redis of connections) await vi.waitFor(async () => expect((await redis.role())[0]).toBe('master'), SOON);
+  let lost = 0;
+  for (const redis of connections) redis.on('close', () => (lost += 1));
+  // Those that slept tell of it too, of the master that these connections lead to.
+  await vi.waitFor(() => expect(alsoTold).toHaveLength(2), SOON);
+  await Promise.all(connections.map((redis) => redis.ping()));
+  expect(lost).toBe(0);
 });
 
 test('a server that hangs loses its connections, those at work and those it has just taken, and gets them back', async () => {

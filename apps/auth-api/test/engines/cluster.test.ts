@@ -8,8 +8,6 @@ import { redisKeys } from '@latchkey/shared/redis-keys';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
 import { logIn } from '../accounts.ts';
-import { databaseProbe } from '../mail-probe.ts';
-import { startMailSide, startTestApp, type TestApp } from '../test-app.ts';
 import {
   expectOnly,
   HEALS_WITHIN,
@@ -18,6 +16,7 @@ import {
   refreshed,
   settles,
   stands,
+  startOn,
   underLoad,
   verified,
   wholeFlow,
@@ -25,23 +24,13 @@ import {
 
 const keys = redisKeys();
 let cluster: RunningRedisCluster;
-let side: Awaited<ReturnType<typeof startMailSide>>;
-let probe: ReturnType<typeof databaseProbe>;
-let worker: Awaited<ReturnType<typeof side.startWorker>>;
-let apis: [TestApp, TestApp];
+let system: Awaited<ReturnType<typeof startOn>>;
 
 beforeAll(async () => {
   cluster = await startRedisCluster();
-  side = await startMailSide({}, cluster);
-  probe = databaseProbe(side.databaseUrl);
-  const start = () => startTestApp({ ...side, env: { RATE_LIMITS: 'off' } });
-  [apis, worker] = await Promise.all([Promise.all([start(), start()]), side.startWorker()]);
+  system = await startOn(cluster);
 });
-afterAll(async () => {
-  await probe.close();
-  await Promise.all([...apis.map((api) => api.close()), worker.stop()]);
-  await side.stop();
-});
+afterAll(() => system.stop());
 
 async function onServer<T>({ url }: RunningRedis, ask: (redis: Redis) => Promise<T>): Promise<T> {
   const redis = new Redis(url);
@@ -56,7 +45,7 @@ async function onServer<T>({ url }: RunningRedis, ask: (redis: Redis) => Promise
 async function userOn(shard: 'of the log' | 'of its own') {
   const { master } = await cluster.holders(keys.revocations);
   for (;;) {
-    const user = await newUser(apis[0], probe.rows);
+    const user = await newUser(system.apis[0], system.probe.rows);
     const same = (await cluster.holders(keys.sessions(user.id))).master === master;
     if (same === (shard === 'of the log')) return user;
   }
@@ -101,8 +90,8 @@ test('whoever asks a node that is still being connected to waits for it, and is 
 });
 
 test('the whole way of an account works on six nodes, and no command crosses slots', async () => {
-  await wholeFlow(apis[0], side);
-  await probe.settled();
+  await wholeFlow(system.apis[0], system.side);
+  await system.probe.settled();
   const errors = await Promise.all(cluster.nodes.map((node) => onServer(node, (redis) => redis.info('errorstats'))));
   expect(errors.join('\n')).not.toContain('CROSSSLOT');
 });
@@ -112,7 +101,7 @@ test.each(['of the log', 'of its own'] as const)(
   { timeout: 90_000 },
   async (shard) => {
     await inStep();
-    const [one, other] = apis;
+    const [one, other] = system.apis;
     const user = await userOn(shard);
     const key = shard === 'of the log' ? keys.revocations : keys.sessions(user.id);
     const [good, bad] = [await logIn(one, user.email), await logIn(one, user.email)];
@@ -130,7 +119,7 @@ test.each(['of the log', 'of its own'] as const)(
       login: async () => (await one.login(user.email)).statusCode,
     });
     await failOver(key);
-    for (const api of apis) {
+    for (const api of system.apis) {
       await settles(() => verified(api, good.access_token), 200);
       await settles(() => verified(api, goodTool.access_token), 200);
       await settles(async () => (await api.login(user.email)).statusCode, 200);
@@ -142,7 +131,7 @@ test.each(['of the log', 'of its own'] as const)(
     expectOnly(seen.badTool, 401);
     expectOnly(seen.badRefresh, 401);
     expectOnly(seen.login, 200);
-    await wholeFlow(one, side);
+    await wholeFlow(one, system.side);
   },
 );
 
@@ -150,7 +139,7 @@ test('a shard that lost the end of sessions at its failover never lets them in, 
   timeout: 90_000,
 }, async () => {
   await inStep();
-  const [one, other] = apis;
+  const [one, other] = system.apis;
   const [user, cut] = [await userOn('of its own'), await userOn('of its own')];
   const [here, lost, lostTool] = [
     await logIn(one, user.email),
@@ -182,7 +171,7 @@ test('a replica of the log that lags does not decide: a new epoch begins, and wh
   timeout: 90_000,
 }, async () => {
   await inStep();
-  const [one, other] = apis;
+  const [one, other] = system.apis;
   const user = await userOn('of its own');
   const [good, bad] = [await logIn(one, user.email), await logIn(one, user.email)];
   await settles(() => verified(other, bad.access_token), 200);
@@ -195,7 +184,7 @@ test('a replica of the log that lags does not decide: a new epoch begins, and wh
     badToo: () => verified(other, bad.access_token),
   });
   await failOver(keys.revocations);
-  for (const api of apis) {
+  for (const api of system.apis) {
     await settles(() => verified(api, good.access_token), 401);
     await settles(async () => (await api.login(user.email)).statusCode, 200);
   }

@@ -1,13 +1,33 @@
 /** What each engine has to carry: the whole way of an account, and a load that never stops asking while a server goes away. */
 import { setTimeout as wait } from 'node:timers/promises';
+import type { TestRedis } from '@latchkey/dev-stack/test-redis';
 import { connectRedis } from '@latchkey/shared/redis-connections';
 import { redisKeys } from '@latchkey/shared/redis-keys';
 import { expect, vi } from 'vitest';
 import { logIn, registeredUser, type TokenResponse } from '../accounts.ts';
-import { PASSWORD, type startMailSide, type TestApp } from '../test-app.ts';
+import { databaseProbe } from '../mail-probe.ts';
+import { PASSWORD, startMailSide, startTestApp, type TestApp } from '../test-app.ts';
 
 /** Milliseconds until a failover is over and everything has healed, on a machine that is busy. */
 export const HEALS_WITHIN = { timeout: 30_000, interval: 100 };
+
+/** Two apps, a worker and what they stand on. `stop` ends that Redis too. */
+export async function startOn(redis: TestRedis) {
+  const side = await startMailSide({}, redis);
+  const probe = databaseProbe(side.databaseUrl);
+  const start = () => startTestApp({ ...side, env: { RATE_LIMITS: 'off' } });
+  const [one, other, worker] = await Promise.all([start(), start(), side.startWorker()]);
+  return {
+    side,
+    probe,
+    apis: [one, other] as const,
+    async stop(): Promise<void> {
+      await probe.close();
+      await Promise.all([one.close(), other.close(), worker.stop()]);
+      await side.stop();
+    },
+  };
+}
 
 export const verified = async (api: TestApp, token: string) => (await api.get('/v1/verify', token)).statusCode;
 

@@ -2,8 +2,6 @@ import { type RunningSentinel, startRedisSentinel } from '@latchkey/dev-stack/re
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { logIn } from '../accounts.ts';
-import { databaseProbe } from '../mail-probe.ts';
-import { startMailSide, startTestApp, type TestApp } from '../test-app.ts';
 import {
   expectOnly,
   HEALS_WITHIN,
@@ -11,29 +9,20 @@ import {
   opaque,
   refreshed,
   settles,
+  startOn,
   underLoad,
   verified,
   wholeFlow,
 } from './flow.ts';
 
 let sentinel: RunningSentinel;
-let side: Awaited<ReturnType<typeof startMailSide>>;
-let probe: ReturnType<typeof databaseProbe>;
-let worker: Awaited<ReturnType<typeof side.startWorker>>;
-let apis: [TestApp, TestApp];
+let system: Awaited<ReturnType<typeof startOn>>;
 
 beforeAll(async () => {
   sentinel = await startRedisSentinel();
-  side = await startMailSide({}, sentinel);
-  probe = databaseProbe(side.databaseUrl);
-  const start = () => startTestApp({ ...side, env: { RATE_LIMITS: 'off' } });
-  [apis, worker] = await Promise.all([Promise.all([start(), start()]), side.startWorker()]);
+  system = await startOn(sentinel);
 });
-afterAll(async () => {
-  await probe.close();
-  await Promise.all([...apis.map((api) => api.close()), worker.stop()]);
-  await side.stop();
-});
+afterAll(() => system.stop());
 
 /** So many replicas have what the master has. */
 async function inStep(replicas: number): Promise<void> {
@@ -55,9 +44,9 @@ test.each([
   'the master %s under load: 503 while it lasts, no revoked token good, all healed without a restart',
   { timeout: 90_000 },
   async (how, replicas) => {
-    const [one, other] = apis;
-    await wholeFlow(one, side);
-    const user = await newUser(one, probe.rows);
+    const [one, other] = system.apis;
+    await wholeFlow(one, system.side);
+    const user = await newUser(one, system.probe.rows);
     const [good, bad] = [await logIn(one, user.email), await logIn(one, user.email)];
     const [goodTool, badTool] = [await opaque(one, user.email), await opaque(one, user.email)];
     for (const { session } of [bad, badTool])
@@ -73,7 +62,7 @@ test.each([
     if (how === 'frozen') master.freeze();
     else await master.kill();
     await vi.waitFor(async () => expect(await sentinel.master()).not.toBe(master), HEALS_WITHIN);
-    for (const api of apis) {
+    for (const api of system.apis) {
       await settles(() => verified(api, good.access_token), 200);
       await settles(() => verified(api, goodTool.access_token), 200);
       await settles(async () => (await api.login(user.email)).statusCode, 200);
@@ -82,6 +71,6 @@ test.each([
     expectOnly(seen.good, 200);
     for (const name of ['bad', 'badTool', 'badRefresh']) expectOnly(seen[name], 401);
     if (how === 'frozen') master.thaw();
-    await wholeFlow(one, side);
+    await wholeFlow(one, system.side);
   },
 );
