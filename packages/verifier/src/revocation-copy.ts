@@ -155,7 +155,11 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     }
     const asked = performance.now();
     const doubtsBefore = doubts;
-    const reply = await redis.xread('COUNT', BATCH, 'BLOCK', block, 'STREAMS', stream, position);
+    // Who has yet to catch up does not wait for news: everything is refused until then.
+    const waits = complete;
+    const reply = waits
+      ? await redis.xread('COUNT', BATCH, 'BLOCK', block, 'STREAMS', stream, position)
+      : await redis.xread('COUNT', BATCH, 'STREAMS', stream, position);
     // The client asks again after a lost connection, and the answer may be that of another Redis.
     if (doubts !== doubtsBefore) return;
     const entries = reply?.[0]?.[1] ?? [];
@@ -163,7 +167,7 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     // A short answer means the copy had caught up when the server answered, so it was fresh no earlier than when we asked.
     if (entries.length < BATCH) {
       complete = true;
-      heardAt = asked + (entries.length === 0 ? block : 0);
+      heardAt = asked + (waits && entries.length === 0 ? block : 0);
     }
     // The clock of Redis stands in each entry's id.
     if (entries.length > 0) revoked.sweep(millisecondsOf(position) / 1000, entries.length);
