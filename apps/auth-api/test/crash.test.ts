@@ -6,7 +6,7 @@ import { MAIL_QUEUE } from '@latchkey/shared/mail-jobs';
 import { connectRedis, type RedisConnection } from '@latchkey/shared/redis-connections';
 import { redisKeys } from '@latchkey/shared/redis-keys';
 import { Queue } from 'bullmq';
-import { afterAll, afterEach, beforeAll, describe, expect, inject, onTestFinished, test, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 import { createOutbox } from '../src/store/outbox.ts';
 import { type DatabaseProbe, databaseProbe, keysMailed } from './mail-probe.ts';
 import { type OwnApi, startApi } from './outage-probe.ts';
@@ -17,6 +17,7 @@ let database: DatabaseProbe;
 let redis: RedisConnection;
 let server: RunningRedis;
 let queue: Queue;
+let worker: Awaited<ReturnType<typeof side.startWorker>>;
 
 beforeAll(async () => {
   server = await startRedis();
@@ -25,21 +26,26 @@ beforeAll(async () => {
   redis = connectRedis(side.redisUrl, 'queueWorker', () => undefined);
   queue = new Queue(MAIL_QUEUE, { connection: redis, prefix: redisKeys().mailQueuePrefix });
   queue.on('error', () => undefined);
+  worker = await side.startWorker();
 });
 afterAll(async () => {
+  startWorker();
+  await worker.stop();
   await queue.close();
   redis.disconnect();
   await database.close();
   await side.stop();
 });
 
-// Whatever happened, in the end nothing is owed.
-afterEach(() => database.settled());
+// Whatever happened, in the end nothing is owed, and the worker has nothing in its hands.
+afterEach(async () => {
+  await database.settled();
+  await vi.waitFor(async () => expect(await queue.getActiveCount()).toBe(0), { timeout: 5000 });
+});
 
-async function startWorker(): Promise<void> {
-  const worker = await side.startWorker();
-  onTestFinished(() => worker.stop().then(() => undefined));
-}
+// Frozen, the worker takes no mail until it is let go: what one does that starts only then, for a fraction of the work.
+beforeEach(() => worker.process.signal('SIGSTOP'));
+const startWorker = (): void => worker.process.signal('SIGCONT');
 
 async function startProcess(): Promise<OwnApi> {
   const api = await startApi(testEnvironment(side, { RATE_LIMITS: 'off' }));
@@ -66,7 +72,6 @@ async function expectOneMailEach(emails: string[], activate: (key: string) => Pr
   }
 }
 
-const activateBy = (api: OwnApi) => async (key: string) => (await api.post(`/v1/activations/${key}`)).status;
 const activateIn = (api: TestApp) => async (key: string) => (await api.post(`/v1/activations/${key}`)).statusCode;
 
 // Processes are started several times; on a busy machine each start takes seconds.
@@ -80,12 +85,12 @@ describe('kill -9 of auth-api', { timeout: 90_000 }, () => {
     await kill(killed);
     expect(await database.owed()).toMatchObject([{ payload: { to: email }, published_at: null }]);
     await server.start();
-    await startWorker();
-    await expectOneMailEach([email], activateBy(await startProcess()));
+    startWorker();
+    await expectOneMailEach([email], activateIn(await startApp()));
   });
 
   test('the moment it has answered loses no mail and sends none twice, wherever in the relay that is', async () => {
-    await startWorker();
+    startWorker();
     const emails: string[] = [];
     for (let round = 0; round < 3; round += 1) {
       const killed = await startProcess();
@@ -95,11 +100,11 @@ describe('kill -9 of auth-api', { timeout: 90_000 }, () => {
       expect(answers.map(({ status }) => status)).toEqual(batch.map(() => 202));
       emails.push(...batch);
     }
-    await expectOneMailEach(emails, activateBy(await startProcess()));
+    await expectOneMailEach(emails, activateIn(await startApp()));
   });
 
   test('with requests under way: whoever was answered gets a mail, and nobody gets two', async () => {
-    await startWorker();
+    startWorker();
     const killed = await startProcess();
     const emails = Array.from({ length: 40 }, () => newAddress());
     const answered: string[] = [];
@@ -113,8 +118,7 @@ describe('kill -9 of auth-api', { timeout: 90_000 }, () => {
     await kill(killed);
     await Promise.all(requests);
     expect(answered.length).toBeLessThan(emails.length);
-    const again = await startProcess();
-    await expectOneMailEach(answered, activateBy(again));
+    await expectOneMailEach(answered, activateIn(await startApp()));
     for (const email of emails) expect(side.mail.mails(email).length).toBeLessThanOrEqual(1);
   });
 });
@@ -128,7 +132,7 @@ describe('the relay', () => {
     await tellAll(redis, (server) => server.flushall());
     await vi.waitFor(async () => expect(await queue.getWaitingCount()).toBe(2), { timeout: 5000 });
     expect(api.logs.some((line) => line.includes('jobs were lost'))).toBe(true);
-    await startWorker();
+    startWorker();
     await expectOneMailEach(emails, activateIn(api));
   });
 
@@ -152,7 +156,7 @@ describe('the relay', () => {
       );
     expect(await queue.getWaitingCount()).toBe(1);
     expect(api.logs.filter((line) => line.includes('jobs were lost'))).toEqual([]);
-    await startWorker();
+    startWorker();
     await expectOneMailEach([email], activateIn(api));
   });
 
@@ -161,7 +165,7 @@ describe('the relay', () => {
     ['looking for lost jobs all the time', EAGER],
   ])('of two instances, %s, sends each mail once', async (_what, relay) => {
     const instances = await Promise.all([startApp(relay), startApp(relay)]);
-    await startWorker();
+    startWorker();
     const emails = Array.from({ length: 60 }, () => newAddress());
     await Promise.all(
       emails.map(async (email, index) => expect((await instances[index % 2]?.register(email))?.statusCode).toBe(202)),
@@ -195,7 +199,7 @@ describe('the relay', () => {
   });
 
   test('that was told of an acceptance and could not delete the row is told again', async () => {
-    await startWorker();
+    startWorker();
     const api = await startApp();
     const blocked = newAddress();
     // PostgreSQL refuses while the mail is accepted.
@@ -232,7 +236,7 @@ test('a worker away for longer than ACTIVATION_KEY_TTL mails a key with its full
   const [job] = await queue.getWaiting();
   await redis.hset(queue.toKey(job?.id ?? ''), 'timestamp', (job?.timestamp ?? 0) - HOUR);
   const mailedAfter = Date.now();
-  await startWorker();
+  startWorker();
   const key = await side.activationKey(email);
   const { expires_at } = (await api.get(`/v1/activations/${key}`)).json();
   expect(Date.parse(expires_at)).toBeGreaterThanOrEqual(mailedAfter + 900_000);

@@ -148,6 +148,16 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     positionUntil = revocation?.until ?? 0;
   }
 
+  /** The next entries, and for how many milliseconds the log may have been waited for: not while everything is refused until it is copied. */
+  async function news() {
+    const waited = complete ? block : 0;
+    const reply =
+      waited > 0
+        ? await redis.xread('COUNT', BATCH, 'BLOCK', waited, 'STREAMS', stream, position)
+        : await redis.xread('COUNT', BATCH, 'STREAMS', stream, position);
+    return { entries: reply?.[0]?.[1] ?? [], waited };
+  }
+
   async function readOn(): Promise<void> {
     if (!(await sameRedis())) {
       await new Promise((resolve) => setTimeout(resolve, RETRY));
@@ -155,15 +165,14 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     }
     const asked = performance.now();
     const doubtsBefore = doubts;
-    const reply = await redis.xread('COUNT', BATCH, 'BLOCK', block, 'STREAMS', stream, position);
+    const { entries, waited } = await news();
     // The client asks again after a lost connection, and the answer may be that of another Redis.
     if (doubts !== doubtsBefore) return;
-    const entries = reply?.[0]?.[1] ?? [];
     for (const entry of entries) take(entry);
     // A short answer means the copy had caught up when the server answered, so it was fresh no earlier than when we asked.
     if (entries.length < BATCH) {
       complete = true;
-      heardAt = asked + (entries.length === 0 ? block : 0);
+      heardAt = asked + (entries.length === 0 ? waited : 0);
     }
     // The clock of Redis stands in each entry's id.
     if (entries.length > 0) revoked.sweep(millisecondsOf(position) / 1000, entries.length);
