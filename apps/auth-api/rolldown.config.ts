@@ -3,7 +3,11 @@ import { defineConfig } from 'rolldown';
 
 /** One file per entry; our own packages are bundled, everything from the registry stays in node_modules. */
 export default defineConfig({
-  input: { main: 'src/main.ts', 'password-worker': 'src/domain/password-worker.ts' },
+  input: {
+    main: 'src/main.ts',
+    'password-worker': 'src/domain/password-worker.ts',
+    'password-strength-worker': 'src/domain/password-strength-worker.ts',
+  },
   platform: 'node',
   external: (id) => !/^(?:\.|\/|@latchkey\/)/.test(id),
   output: {

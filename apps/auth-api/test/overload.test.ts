@@ -42,8 +42,15 @@ describe('logins whose passwords are being checked when the app closes', () => {
         headers: { 'content-type': 'application/json' },
         body: JSON.stringify({ email: newAddress(), password: PASSWORD }),
       });
-    const underWay = Array.from({ length: availableParallelism() * 10 }, logIn);
-    await Promise.race(underWay);
+    const count = availableParallelism() * 10;
+    const arrived = Promise.withResolvers<void>();
+    let requests = 0;
+    app.server.on('request', () => {
+      requests += 1;
+      if (requests === count) arrived.resolve();
+    });
+    const underWay = Array.from({ length: count }, logIn);
+    await arrived.promise;
     await close();
     for (const answer of await Promise.all(underWay)) expect(answer.status).toBe(401);
     expect(errorsIn(logs)).toEqual([]);

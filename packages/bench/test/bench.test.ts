@@ -59,6 +59,7 @@ test('--json gives a row for everything promised, and nothing is left running', 
     'unseen',
     'window_ready',
     'window_memory',
+    'window_grown',
     'window_verify',
     'revocation',
     'refresh',
@@ -88,9 +89,9 @@ test('--json gives a row for everything promised, and nothing is left running', 
   // The promise, at a 64th of its size: the tables of Redis double as they grow, so a power of two smaller they are as full.
   expect(rows.get('memory_jwt')?.bytes_each).toBeLessThanOrEqual(500);
   expect(rows.get('memory_opaque')?.bytes_each).toBeLessThanOrEqual(400);
-  // A tenth of the promise in what it says of a million; whether all of it is held, and the memory too, `npm run bench` shows on a quiet machine.
+  // A tenth of the promise in what it says of a million; whether all of it is held in time `npm run bench` shows on a quiet machine.
   expect(rows.get('window_ready')?.max_ms).toBeLessThan(10_000);
-  expect(rows.get('window_memory')?.bytes_each).toBeGreaterThan(0);
+  expect(rows.get('window_memory')?.bytes_each).toBeLessThanOrEqual(150);
   // Five processes have refused each of them: of the session, the user, the token, the client, the key.
   expect(rows.get('revocation')?.samples).toBe(21);
   expect(rows.get('revocation')?.p99_ms).toBeLessThan(10_000);

@@ -1,5 +1,7 @@
 /** What is known to be revoked, whoever told it: the one place that decides whether a token is refused. */
 
+import { createIdTable } from './id-table.ts';
+
 /** Microseconds since the epoch by the clock of the issuer's Redis. */
 export type Microseconds = number;
 
@@ -51,13 +53,14 @@ export type Revoked = ReturnType<typeof createRevoked>;
 export function createRevoked() {
   let epoch: Epoch | undefined;
   let changes = 0;
-  // Nearly all there is are whole sessions: a number each and no object, or a million would not fit.
-  const sessions = new Map<string, number>();
+  // Nearly all there is are whole sessions: in as little memory as can be. Other ids there are of clients' tokens (their jti).
+  const sessions = createIdTable();
+  const otherSessions = new Map<string, number>();
   const sessionsFrom = new Map<string, { from: Microseconds; until: number }>();
   const users = new Map<string, { cutoff: Microseconds; until: number }>();
   const keys = new Map<string, number>();
   const sweeps = [
-    createSweep(sessions, (until) => until),
+    createSweep(otherSessions, (until) => until),
     createSweep(sessionsFrom, ({ until }) => until),
     createSweep(users, ({ until }) => until),
     createSweep(keys, (until) => until),
@@ -83,8 +86,9 @@ export function createRevoked() {
         const { userId, cutoff } = revocation;
         const known = users.get(userId) ?? { cutoff, until };
         users.set(userId, { cutoff: Math.max(cutoff, known.cutoff), until: Math.max(until, known.until) });
-      } else if (revocation.from === 0) latest(sessions, revocation.sessionId, until);
-      else {
+      } else if (revocation.from === 0) {
+        if (!sessions.add(revocation.sessionId, until)) latest(otherSessions, revocation.sessionId, until);
+      } else {
         const { sessionId, from } = revocation;
         const known = sessionsFrom.get(sessionId) ?? { from, until };
         sessionsFrom.set(sessionId, { from: Math.min(from, known.from), until: Math.max(until, known.until) });
@@ -97,7 +101,7 @@ export function createRevoked() {
     /** Whether an access token is to be refused. */
     denies({ userId, sessionId, issuedAt, keyId }: TokenIdentity): boolean {
       if (epoch === undefined || issuedAt < epoch.born) return true;
-      if (sessions.has(sessionId)) return true;
+      if (sessions.has(sessionId) || otherSessions.has(sessionId)) return true;
       const session = sessionsFrom.get(sessionId);
       if (session !== undefined && issuedAt >= session.from) return true;
       const user = users.get(userId);
@@ -115,17 +119,20 @@ export function createRevoked() {
      */
     sweep(now: number, added: number): void {
       for (const sweep of sweeps) sweep(now, STRIDE + 2 * added);
+      // Up to four slots an id.
+      sessions.sweep(now, STRIDE + 8 * added);
     },
 
     /** How many sessions, users and keys it holds. */
-    size: (): number => sessions.size + sessionsFrom.size + users.size + keys.size,
+    size: (): number => sessions.size() + otherSessions.size + sessionsFrom.size + users.size + keys.size,
 
     /** All it knows, as lines that make another copy of it; what changes meanwhile may be among them or not. */
     *lines(): Generator<Revocation> {
       for (const [keyId, until] of keys) yield { keyId, until };
       for (const [userId, { cutoff, until }] of users) yield { userId, cutoff, until };
       for (const [sessionId, { from, until }] of sessionsFrom) yield { sessionId, from, until };
-      for (const [sessionId, until] of sessions) yield { sessionId, from: 0, until };
+      for (const [sessionId, until] of otherSessions) yield { sessionId, from: 0, until };
+      for (const [sessionId, until] of sessions.entries()) yield { sessionId, from: 0, until };
     },
   };
 }

@@ -1,21 +1,10 @@
-/**
- * What a thread of the password pool runs: argon2id, and before a new password is hashed the check that it is not easy to guess.
- * Both are CPU work of milliseconds, which the event loop of a service that verifies tokens must not do.
- */
+/** What a thread of the password pool runs: argon2id, CPU work of milliseconds, which the event loop of a service that verifies tokens must not do. */
 import { pbkdf2Sync, scryptSync, timingSafeEqual } from 'node:crypto';
-import { constants, setPriority } from 'node:os';
 import { type ForeignHash, readForeignHash } from '@latchkey/shared/password-hashes';
 import { hashSync, verifySync } from '@node-rs/argon2';
-import { ZxcvbnFactory } from '@zxcvbn-ts/core';
-import { adjacencyGraphs, dictionary as commonDictionary } from '@zxcvbn-ts/language-common';
-import { dictionary as englishDictionary } from '@zxcvbn-ts/language-en';
+import { yieldToOthers } from './low-priority.ts';
 
-// Hashing yields to verifying: on Linux a priority belongs to the thread that sets it.
-try {
-  setPriority(constants.priority.PRIORITY_LOW);
-} catch {
-  // Where it may not be lowered, hashing competes on equal terms.
-}
+yieldToOthers();
 
 /** OWASP Password Storage Cheat Sheet: argon2id with 19 MiB, 2 iterations, parallelism 1.
  * (`algorithm: 2` is the library's Algorithm.Argon2id, an ambient const enum that can't be imported.) */
@@ -23,33 +12,7 @@ const ARGON2ID = { algorithm: 2, memoryCost: 19_456, timeCost: 2, parallelism: 1
 /** How a hash of these parameters begins. */
 const OWN = '$argon2id$v=19$m=19456,t=2,p=1$';
 
-/** zxcvbn's 0–4: 2 is "protects from unthrottled online attacks", and ours are throttled. */
-const LEAST_SCORE = 2;
-/**
- * zxcvbn is superlinear in the length (28 characters: 7 ms, half of what hashing costs), and its answer for the start of a password is a
- * lower bound: the rest is looked at only where the start is not good enough, and not without end.
- */
-const FIRST_LOOK = 16;
-const LONGEST_LOOK = 72;
-
-const strength = new ZxcvbnFactory({
-  dictionary: { ...commonDictionary, ...englishDictionary },
-  graphs: adjacencyGraphs,
-});
-
-function isStrong(password: string, knownToOthers: readonly string[]): boolean {
-  const strongBy = (length: number) =>
-    strength.check(password.slice(0, length), [...knownToOthers]).score >= LEAST_SCORE;
-  // A name or an address that is cut in two is not recognised any more.
-  const personal = knownToOthers.some((known) =>
-    password.toLowerCase().includes(known.toLowerCase().slice(0, FIRST_LOOK)),
-  );
-  return (!personal && strongBy(FIRST_LOOK)) || strongBy(LONGEST_LOOK);
-}
-
-export type PasswordTask =
-  | { type: 'hash'; password: string; knownToOthers: string[] }
-  | { type: 'verify'; password: string; hash: string };
+export type PasswordTask = { type: 'hash'; password: string } | { type: 'verify'; password: string; hash: string };
 
 export interface PasswordCheck {
   match: boolean;
@@ -57,7 +20,8 @@ export interface PasswordCheck {
   rehashed?: string;
 }
 
-export type PasswordTaskResult = { weak: boolean; hash: string } | PasswordCheck;
+/** The hash, or what checking one found. */
+export type PasswordTaskResult = string | PasswordCheck;
 
 /** The other system's bytes are the password's own, not normalised. */
 function matchesForeign(password: string, hash: ForeignHash): boolean {
@@ -79,12 +43,10 @@ function matches(raw: string, normalised: string, hash: string): boolean {
   return !('refused' in foreign) && matchesForeign(raw, foreign);
 }
 
-/** Hashing is done for a weak password too, so that the answer takes the same time. */
 export default function run(task: PasswordTask): PasswordTaskResult {
   // NFKC: the same password typed on another keyboard must be the same bytes (NIST SP 800-63B section 5.1.1.2).
   const password = task.password.normalize('NFKC');
-  if (task.type === 'hash')
-    return { weak: !isStrong(password, task.knownToOthers), hash: hashSync(password, ARGON2ID) };
+  if (task.type === 'hash') return hashSync(password, ARGON2ID);
   const match = matches(task.password, password, task.hash);
   return match && !task.hash.startsWith(OWN) ? { match, rehashed: hashSync(password, ARGON2ID) } : { match };
 }

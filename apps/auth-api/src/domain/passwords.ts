@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import { NO_PASSWORD } from '@latchkey/shared/password-hashes';
 import { Piscina } from 'piscina';
 import { Problem } from '../problems.ts';
+import type { StrengthTask } from './password-strength-worker.ts';
 import type { PasswordCheck, PasswordTask, PasswordTaskResult } from './password-worker.ts';
 
 /**
@@ -31,37 +32,44 @@ const isOwn = (hash: string): boolean => hash.startsWith('$argon2id$');
 /** As many as there are cores: more would not hash faster. */
 const THREADS = availableParallelism();
 
-let started: Piscina<PasswordTask, PasswordTaskResult> | undefined;
+/** Enough: looking at a password takes half as long as hashing it, and only new ones are looked at. */
+const STRENGTH_THREADS = Math.ceil(THREADS / 4);
+
+/** Beside this file as sources, beside the bundle once built. */
+const fileOf = (worker: string): string =>
+  new URL(`./${worker}${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url).href;
+
+const poolOf = <Task, Result>(worker: string, count: number) =>
+  new Piscina<Task, Result>({ filename: fileOf(worker), minThreads: count, maxThreads: count });
+
+let started: ReturnType<typeof startThreads> | undefined;
+
+const startThreads = () => ({
+  hashing: poolOf<PasswordTask, PasswordTaskResult>('password-worker', THREADS),
+  strength: poolOf<StrengthTask, boolean>('password-strength-worker', STRENGTH_THREADS),
+});
 
 /** The threads are the process's, as the cores are the machine's: they start with its first app and end with it; idle, they keep no process alive. */
 function threads() {
-  started ??= new Piscina<PasswordTask, PasswordTaskResult>({
-    // Beside this file as sources, beside the bundle once built.
-    filename: new URL(
-      import.meta.url.endsWith('.ts') ? './password-worker.ts' : './password-worker.js',
-      import.meta.url,
-    ).href,
-    minThreads: THREADS,
-    maxThreads: THREADS,
-  });
+  started ??= startThreads();
   return started;
 }
 
 export type Passwords = ReturnType<typeof createPasswords>;
 
 export function createPasswords() {
-  const pool = threads();
+  const { hashing, strength } = threads();
   let waiting = 0;
   let closed = false;
 
-  async function run<T extends PasswordTaskResult>(task: PasswordTask): Promise<T> {
-    const work = task.type === 'hash' || isOwn(task.hash) ? 1 : FOREIGN_WORK;
+  /** Begins what is so much work, unless too much is waiting. */
+  async function admitted<T>(work: number, begin: () => Promise<T>): Promise<T> {
     // One task may always run, whatever it costs.
     if (waiting > 0 && waiting + work > THREADS * (QUEUE_PER_THREAD + 1))
       throw new Problem('overloaded', { detail: 'Too many logins and registrations at once', retryAfter: 2 });
     waiting += work;
     try {
-      const result = (await pool.run(task)) as T;
+      const result = await begin();
       // The stores that would be asked next are closed too.
       if (closed) throw new Problem('overloaded', { detail: 'This instance is stopping', retryAfter: 1 });
       return result;
@@ -78,8 +86,14 @@ export function createPasswords() {
      * @throws {Problem} `password_too_weak`; `overloaded` when too much is waiting.
      */
     async hash(password: string, knownToOthers: string[], pointer = '/password'): Promise<string> {
-      const { weak, hash } = await run<{ weak: boolean; hash: string }>({ type: 'hash', password, knownToOthers });
-      if (!weak) return hash;
+      // A weak password is hashed too, so that the answer takes the same time.
+      const [strong, hash] = await admitted(1, () =>
+        Promise.all([
+          strength.run({ password, knownToOthers }),
+          hashing.run({ type: 'hash', password }) as Promise<string>,
+        ]),
+      );
+      if (strong) return hash;
       const detail = 'is too easy to guess: use a longer one, such as four unrelated words';
       throw new Problem('password_too_weak', { errors: [{ pointer, detail }] });
     },
@@ -94,12 +108,15 @@ export function createPasswords() {
       hash: string | undefined,
     ): Promise<{ matches: boolean; rehashed?: string | undefined }> {
       const compared = hash === undefined || hash === NO_PASSWORD ? NOBODY : hash;
-      const { match, rehashed } = await run<PasswordCheck>({ type: 'verify', password, hash: compared });
+      const { match, rehashed } = await admitted(
+        isOwn(compared) ? 1 : FOREIGN_WORK,
+        () => hashing.run({ type: 'verify', password, hash: compared }) as Promise<PasswordCheck>,
+      );
       return compared === hash ? { matches: match, rehashed } : { matches: false };
     },
 
     /** Tasks that wait for a thread. */
-    queued: (): number => pool.queueSize,
+    queued: (): number => hashing.queueSize,
     /** Whoever waits still is refused. */
     close(): void {
       closed = true;
