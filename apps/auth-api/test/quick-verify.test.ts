@@ -2,6 +2,8 @@
 import { IncomingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
 import { startRedis } from '@latchkey/dev-stack/redis';
+import { keysOf } from '@latchkey/dev-stack/test-redis';
+import { connectRedis } from '@latchkey/shared/redis-connections';
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
 import { createMetrics } from '../src/metrics.ts';
 import { createQuickVerify } from '../src/plugins/quick-verify.ts';
@@ -142,4 +144,20 @@ test('opaque tokens asked for at the same moment are each told of their own', as
   expect(answers.map(({ status, headers }) => [status, headers.get('x-auth-session')])).toEqual(
     tokens.map((token) => (dead.includes(token) ? [401, null] : [200, token.session.id])),
   );
+});
+
+test('an opaque token whose record is damaged fails alone: those asked for with it are answered', async () => {
+  const email = await activeUser(api);
+  const tokens = await Promise.all(
+    Array.from({ length: 4 }, async () => {
+      const login = await api.post('/v1/tokens', { email, password: PASSWORD, token_format: 'opaque' });
+      return login.json<{ access_token: string; session: { id: string } }>();
+    }),
+  );
+  const redis = connectRedis(side.redisUrl, 'queueWorker', () => undefined);
+  onTestFinished(() => redis.disconnect());
+  const [record = ''] = await keysOf(redis, `*:${tokens[1]?.session.id}`);
+  await redis.set(record, 'no hash');
+  const answers = await Promise.all(tokens.map(({ access_token }) => ask(access_token)));
+  expect(answers.map(({ status }) => status)).toEqual([200, 503, 200, 200]);
 });
