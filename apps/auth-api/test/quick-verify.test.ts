@@ -4,9 +4,11 @@ import { Socket } from 'node:net';
 import { startRedis } from '@latchkey/dev-stack/redis';
 import { keysOf } from '@latchkey/dev-stack/test-redis';
 import { connectRedis } from '@latchkey/shared/redis-connections';
+import { redisKeys } from '@latchkey/shared/redis-keys';
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
 import { createMetrics } from '../src/metrics.ts';
 import { createQuickVerify } from '../src/plugins/quick-verify.ts';
+import { createOpaqueTokenUse } from '../src/store/opaque-token-use.ts';
 import { activeUser, logIn } from './accounts.ts';
 import { PASSWORD, startMailSide, startTestApp, type TestApp, testApp } from './test-app.ts';
 
@@ -146,9 +148,9 @@ test('opaque tokens asked for at the same moment are each told of their own', as
   );
 });
 
-test('an opaque token whose record is damaged fails alone: those asked for with it are answered', async () => {
+test('an opaque token whose record is damaged fails alone: those in the same call are answered', async () => {
   const email = await activeUser(api);
-  const tokens = await Promise.all(
+  const opened = await Promise.all(
     Array.from({ length: 4 }, async () => {
       const login = await api.post('/v1/tokens', { email, password: PASSWORD, token_format: 'opaque' });
       return login.json<{ access_token: string; session: { id: string } }>();
@@ -156,8 +158,15 @@ test('an opaque token whose record is damaged fails alone: those asked for with 
   );
   const redis = connectRedis(side.redisUrl, 'queueWorker', () => undefined);
   onTestFinished(() => redis.disconnect());
-  const [record = ''] = await keysOf(redis, `*:${tokens[1]?.session.id}`);
+  const use = createOpaqueTokenUse(redis, redisKeys(), {
+    OPAQUE_TOKEN_TTL: 3600,
+    RESET_TOKEN_TTL_ON_USE: true,
+    OVERWRITE_NONE_TTL: true,
+  });
+  const userId = (await ask(opened[0]?.access_token ?? '')).headers.get('x-auth-user') ?? '';
+  const [record = ''] = await keysOf(redis, `*:${opened[1]?.session.id}`);
   await redis.set(record, 'no hash');
-  const answers = await Promise.all(tokens.map(({ access_token }) => ask(access_token)));
-  expect(answers.map(({ status }) => status)).toEqual([200, 503, 200, 200]);
+  const uses = await Promise.allSettled(opened.map(({ session }) => use(userId, session.id, 0)));
+  expect(uses.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled', 'fulfilled']);
+  expect((await ask(opened[1]?.access_token ?? '')).status).toBe(503);
 });
