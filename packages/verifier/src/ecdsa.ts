@@ -37,3 +37,26 @@ export function es256Of(der: Buffer): Buffer {
   }
   return signature;
 }
+
+/** The ASN.1 of a signature r ‖ s (RFC 3279 section 2.2.3), which OpenSSL takes as it is. */
+export function derOf(signature: Buffer): Buffer {
+  const half = ES256_LENGTH / 2;
+  // The head of the sequence, and of two integers of up to 33 bytes each.
+  const der = Buffer.alloc(2 + 2 * (2 + half + 1));
+  const end = writeInteger(der, writeInteger(der, 2, signature.subarray(0, half)), signature.subarray(half));
+  der[0] = 0x30;
+  der[1] = end - 2;
+  return der.subarray(0, end);
+}
+
+/** Writes an integer as short as it can be, but not so that it looks negative. @returns where it ends. */
+function writeInteger(der: Buffer, at: number, digits: Buffer): number {
+  let first = 0;
+  while (first < digits.length - 1 && digits[first] === 0) first += 1;
+  const sign = (digits[first] ?? 0) < 0x80 ? 0 : 1;
+  const length = sign + digits.length - first;
+  der[at] = 2;
+  der[at + 1] = length;
+  digits.copy(der, at + 2 + sign, first);
+  return at + 2 + length;
+}

@@ -1,7 +1,7 @@
 /** A JWT in the one form its issuer writes (RFC 7515 compact serialisation), held against every rule of RFC 8725 that applies. */
 import { isUtf8 } from 'node:buffer';
 import { type KeyObject, verify } from 'node:crypto';
-import { ES256_LENGTH, hasLowS } from './ecdsa.ts';
+import { derOf, ES256_LENGTH, hasLowS } from './ecdsa.ts';
 import { VerifyError } from './errors.ts';
 
 export type Algorithm = 'ES256' | 'EdDSA' | 'RS256';
@@ -82,9 +82,8 @@ export function takeApart(token: string): UnverifiedToken {
 
 const checks: Readonly<Record<Algorithm, (key: KeyObject, signed: Buffer, signature: Buffer) => boolean>> = {
   ES256: (key, signed, signature) =>
-    signature.length === ES256_LENGTH &&
-    hasLowS(signature) &&
-    verify('sha256', signed, { key, dsaEncoding: 'ieee-p1363' }, signature),
+    // Not dsaEncoding 'ieee-p1363': that, and a key within options, cost a third of what all of this does.
+    signature.length === ES256_LENGTH && hasLowS(signature) && verify('sha256', signed, key, derOf(signature)),
   EdDSA: (key, signed, signature) => verify(null, signed, key, signature),
   RS256: (key, signed, signature) => verify('sha256', signed, key, signature),
 };

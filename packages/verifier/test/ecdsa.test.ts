@@ -1,6 +1,6 @@
 import { generateKeyPairSync, sign, verify } from 'node:crypto';
 import { expect, test } from 'vitest';
-import { ES256_LENGTH, es256Of } from '../src/ecdsa.ts';
+import { derOf, ES256_LENGTH, es256Of } from '../src/ecdsa.ts';
 
 /** A DER integer of a P-256 signature, from its 32 bytes. */
 function integer(bytes: Buffer): Buffer {
@@ -24,15 +24,25 @@ test('r and s are 32 bytes each, however short or long OpenSSL writes them', () 
       const body = Buffer.concat([integer(r), integer(s)]);
       const der = Buffer.concat([Buffer.of(0x30, body.length), body]);
       expect(es256Of(der)).toEqual(Buffer.concat([r, s]));
+      expect(derOf(Buffer.concat([r, s]))).toEqual(der);
     }
 });
 
-test('what OpenSSL has signed is good in the form of JWS', () => {
+test('nothing but zeros is an integer too, and no signature', () => {
+  const nothing = Buffer.alloc(ES256_LENGTH);
+  expect(derOf(nothing)).toEqual(Buffer.from('3006020100020100', 'hex'));
+  const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  expect(verify('sha256', Buffer.from('anything'), publicKey, derOf(nothing))).toBe(false);
+});
+
+test('what OpenSSL has signed is good in the form of JWS, and back', () => {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   for (let n = 0; n < 600; n += 1) {
     const input = Buffer.from(`message ${n}`);
-    const signature = es256Of(sign('sha256', input, privateKey));
+    const der = sign('sha256', input, privateKey);
+    const signature = es256Of(der);
     expect(signature).toHaveLength(ES256_LENGTH);
+    expect(derOf(signature)).toEqual(der);
     expect(verify('sha256', input, { key: publicKey, dsaEncoding: 'ieee-p1363' }, signature)).toBe(true);
   }
 });
