@@ -8,6 +8,7 @@ import { onFreePort } from './ports.ts';
 import { temporaryFolder } from './processes.ts';
 import { ServerProcess } from './server-process.ts';
 import { programOnPath } from './system-programs.ts';
+import { testCertificates } from './test-certificates.ts';
 
 export type RunningPostfix = {
   readonly port: number;
@@ -63,7 +64,7 @@ export async function startPostfix({ relayTo, user, password, greylists }: Postf
   for (const each of [conf, queue, data]) mkdirSync(each, { mode: 0o755 });
   const id = (flag: string): number => Number(execFileSync('id', [flag, 'postfix'], { encoding: 'utf8' }));
   chownSync(data, id('-u'), id('-g'));
-  const { certificate, key, ca } = certificates(folder);
+  const { certificate, key, ca } = testCertificates(folder);
   const logins = await lineServer((line, say) => answerLogin(line, say, `\0${user}\0${password}`), HANDSHAKE);
   const policy = await lineServer(policyAnswers(greylists));
 
@@ -112,7 +113,7 @@ smtp_tls_security_level = none
   });
   return {
     port,
-    ca,
+    ca: readFileSync(ca, 'utf8'),
     async stop() {
       // Its master leads a process group of its own, which no signal to ours reaches.
       execFileSync(programOnPath('postfix', path) ?? 'postfix', ['-c', conf, 'abort'], { stdio: 'ignore' });
@@ -121,24 +122,6 @@ smtp_tls_security_level = none
       policy.close();
     },
   };
-}
-
-/** A CA and a certificate of it for 127.0.0.1. */
-function certificates(folder: string) {
-  const file = (name: string) => join(folder, name);
-  const request = (name: string, subject: string, ...more: string[]) =>
-    execFileSync(
-      'openssl',
-      [
-        ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '1'],
-        ...['-subj', subject, '-keyout', file(`${name}.key`), '-out', file(`${name}.pem`), ...more],
-      ],
-      { stdio: 'pipe' },
-    );
-  request('ca', '/CN=A CA of this test');
-  const signedBy = ['-CA', file('ca.pem'), '-CAkey', file('ca.key')];
-  request('relay', '/CN=relay', ...signedBy, '-addext', 'subjectAltName=IP:127.0.0.1');
-  return { certificate: file('relay.pem'), key: file('relay.key'), ca: readFileSync(file('ca.pem'), 'utf8') };
 }
 
 type Answerer = (line: string, say: (words: string) => void) => void;

@@ -32,8 +32,8 @@ const isOwn = (hash: string): boolean => hash.startsWith('$argon2id$');
 /** As many as there are cores: more would not hash faster. */
 const THREADS = availableParallelism();
 
-/** Enough: looking at a password takes half as long as hashing it, and only new ones are looked at. */
-const STRENGTH_THREADS = Math.ceil(THREADS / 4);
+/** Half as many: looking at a new password takes half as long as hashing it, so a burst of registrations waits no longer for this. */
+const STRENGTH_THREADS = Math.ceil(THREADS / 2);
 
 /** Beside this file as sources, beside the bundle once built. */
 const fileOf = (worker: string): string =>

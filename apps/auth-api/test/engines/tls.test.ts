@@ -1,37 +1,17 @@
 /** Redis over TLS: the certificate is checked, and nothing is said to a server that has none of ours. */
-import { execFileSync } from 'node:child_process';
-import { join } from 'node:path';
 import { freePort } from '@latchkey/dev-stack/ports';
 import { temporaryFolder } from '@latchkey/dev-stack/processes';
 import { startRedis } from '@latchkey/dev-stack/redis';
 import { programOnPath } from '@latchkey/dev-stack/system-programs';
+import { testCertificates } from '@latchkey/dev-stack/test-certificates';
 import { createTestDatabase } from '@latchkey/dev-stack/test-database';
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 import { PUBLIC_URL, startAppProcess, testEnvironment } from '../test-app.ts';
 import { HEALS_WITHIN } from './flow.ts';
 
-/** A CA of its own and a certificate of it for 127.0.0.1, each in PEM. */
-function certificates() {
-  const folder = temporaryFolder('tls');
-  const file = (name: string) => join(folder, name);
-  const request = (name: string, subject: string, ...more: string[]) =>
-    execFileSync(
-      'openssl',
-      [
-        ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '1'],
-        ...['-subj', subject, '-keyout', file(`${name}.key`), '-out', file(`${name}.pem`), ...more],
-      ],
-      { stdio: 'pipe' },
-    );
-  request('ca', '/CN=A CA of this test');
-  const signedBy = ['-CA', file('ca.pem'), '-CAkey', file('ca.key')];
-  request('redis', '/CN=redis', ...signedBy, '-addext', 'subjectAltName=IP:127.0.0.1');
-  return { ca: file('ca.pem'), certificate: file('redis.pem'), key: file('redis.key') };
-}
-
 describe.skipIf(programOnPath('openssl') === undefined)('Redis over TLS', () => {
   test('both apps work with it once they know its CA, and until then refuse to talk to it', async () => {
-    const { ca, certificate, key } = certificates();
+    const { ca, certificate, key } = testCertificates(temporaryFolder('tls'));
     const port = await freePort();
     const tls = ['--tls-port', String(port), '--tls-cert-file', certificate, '--tls-key-file', key];
     const redis = await startRedis({ args: [...tls, '--tls-ca-cert-file', ca, '--tls-auth-clients', 'no'] });
