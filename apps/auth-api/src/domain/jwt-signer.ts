@@ -3,7 +3,7 @@ import { type KeyObject, sign as signWithCallback } from 'node:crypto';
 import { promisify } from 'node:util';
 import { es256Of, withLowS } from '@latchkey/verifier/ecdsa';
 
-// In libuv's threads: a signature takes longer than the rest of a refresh, and meanwhile others are verified.
+// In libuv's threads: one by RS256 takes 0.3 ms, in which this thread would verify nobody.
 const sign = promisify(signWithCallback);
 
 const signatures = {

@@ -132,8 +132,9 @@ export function createOperators(options: OperatorsOptions) {
     /** @throws {Problem} `user_unknown`, `session_unknown` */
     async endSession(act: Act, id: string, sessionId: string): Promise<void> {
       await user(id);
-      const live = await listSessions(id);
-      if (live.some((session) => session.id === sessionId))
+      // Whatever there is, also while it is not known which Redis this is: an end must not wait for that.
+      const present = await sessions.list(id, 0);
+      if (present.some((session) => session.id === sessionId))
         await record(act, 'session.ended', id, { session_id: sessionId });
       // One that has ended already is named again, so that a call that failed here can be completed by another one.
       const ended = await sessions.endOne(id, sessionId);
