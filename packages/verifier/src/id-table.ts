@@ -17,8 +17,12 @@ const LAST = 'AQgw';
 /** What stands in place of a second. */
 const FREE = 0;
 const FORGOTTEN = 1;
-/** Until the year 2106. */
-const LATEST = 2 ** 32 - 1;
+/** The seconds that can be written: until the year 2106. */
+const [EARLIEST, LATEST] = [FORGOTTEN + 1, 2 ** 32 - 1];
+
+/** As it can be written. What is no number at all must not be taken for the past: the id is held as long as can be. */
+const writable = (until: number): number =>
+  Number.isNaN(until) ? LATEST : Math.min(Math.max(Math.ceil(until), EARLIEST), LATEST);
 
 /** Slots of the smallest table; always a power of two. */
 const LEAST = 1024;
@@ -99,7 +103,7 @@ export function createIdTable() {
       const known = secondOf(slot);
       if (known === FREE) taken += 1;
       if (known <= FORGOTTEN) size += 1;
-      write(slot, Math.max(known, Math.min(Math.ceil(until), LATEST)));
+      write(slot, Math.max(known, writable(until)));
       return true;
     },
 

@@ -86,3 +86,14 @@ test('what is no id of 128 bits in its one spelling is not taken', () => {
   expect(table.size()).toBe(0);
   expect(table.has(`${'A'.repeat(21)}B`)).toBe(false);
 });
+
+test('an id is held whatever its second is: none, none that is a number, one long past or beyond what can be written', () => {
+  for (const until of [Number.NaN, 0, 0.5, 1, -5, Number.POSITIVE_INFINITY, 9e9]) {
+    const table = createIdTable();
+    const id = newId();
+    table.add(id, until);
+    expect(table.has(id), String(until)).toBe(true);
+    expect(table.size()).toBe(1);
+    expect([...table.entries()].map(([held]) => held)).toEqual([id]);
+  }
+});
