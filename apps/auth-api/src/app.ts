@@ -42,6 +42,7 @@ import { openapi } from './plugins/openapi.ts';
 import { answerClientError, answerFrameworkError, problemAnswers } from './plugins/problem-answers.ts';
 import { createQuickVerify } from './plugins/quick-verify.ts';
 import { requestId, requestLog } from './plugins/request-log.ts';
+import { sharedSerializers } from './plugins/shared-serializers.ts';
 import { createRateLimits } from './rate-limits.ts';
 import { accountRoutes } from './routes/accounts.ts';
 import { adminRoutes } from './routes/admin.ts';
@@ -134,6 +135,7 @@ export async function buildApp({ env, logger, namespace, ...given }: AppOptions)
     ajv: {
       customOptions: { allErrors: true, verbose: true, coerceTypes: false, removeAdditional: false, useDefaults: true },
     },
+    schemaController: { compilersFactory: { buildSerializer: sharedSerializers } },
     routerOptions: { maxParamLength: 256 },
     // A request that arrives while the app closes is still answered.
     return503OnClosing: false,
