@@ -3,6 +3,7 @@ import { InvalidEnvironment } from '@latchkey/shared/environment';
 import { createLogger } from '@latchkey/shared/logger';
 import closeWithGrace from 'close-with-grace';
 import { buildApp } from './app.ts';
+import { strengthThreads } from './domain/passwords.ts';
 import { type Env, readEnv } from './env.ts';
 
 /** Milliseconds from SIGTERM to the end, whatever hangs: below the 10 s after which container runtimes kill. */
@@ -20,6 +21,8 @@ function environment(): Env {
 
 const env = environment();
 const logger = createLogger('auth-api', env.LOG_LEVEL);
+// Loaded beside the start of the app: the first registration should not have to wait for it.
+strengthThreads();
 const app = await buildApp({ env, logger });
 
 closeWithGrace(

@@ -42,23 +42,27 @@ const fileOf = (worker: string): string =>
 const poolOf = <Task, Result>(worker: string, count: number) =>
   new Piscina<Task, Result>({ filename: fileOf(worker), minThreads: count, maxThreads: count });
 
-let started: ReturnType<typeof startThreads> | undefined;
+const once = <T>(make: () => T): (() => T) => {
+  let made: T | undefined;
+  return () => {
+    made ??= make();
+    return made;
+  };
+};
 
-const startThreads = () => ({
-  hashing: poolOf<PasswordTask, PasswordTaskResult>('password-worker', THREADS),
-  strength: poolOf<StrengthTask, boolean>('password-strength-worker', STRENGTH_THREADS),
-});
+// The threads are the process's, as the cores are the machine's: they end with it; idle, they keep no process alive.
+const hashingThreads = once(() => poolOf<PasswordTask, PasswordTaskResult>('password-worker', THREADS));
 
-/** The threads are the process's, as the cores are the machine's: they start with its first app and end with it; idle, they keep no process alive. */
-function threads() {
-  started ??= startThreads();
-  return started;
-}
+/**
+ * Starts the threads that look at new passwords, unless they have been. Their dictionaries take most of a second of a core: a service loads
+ * them as it starts, and a process that looks at no new password does without.
+ */
+export const strengthThreads = once(() => poolOf<StrengthTask, boolean>('password-strength-worker', STRENGTH_THREADS));
 
 export type Passwords = ReturnType<typeof createPasswords>;
 
 export function createPasswords() {
-  const { hashing, strength } = threads();
+  const hashing = hashingThreads();
   let waiting = 0;
   let closed = false;
 
@@ -89,7 +93,7 @@ export function createPasswords() {
       // A weak password is hashed too, so that the answer takes the same time.
       const [strong, hash] = await admitted(1, () =>
         Promise.all([
-          strength.run({ password, knownToOthers }),
+          strengthThreads().run({ password, knownToOthers }),
           hashing.run({ type: 'hash', password }) as Promise<string>,
         ]),
       );
