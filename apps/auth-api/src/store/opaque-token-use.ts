@@ -1,12 +1,10 @@
-/** The use of opaque tokens, which is asked of Redis each time: all that are used at the same moment, in one call. */
+/** The use of opaque tokens, which is asked of Redis each time. */
 import type { RedisConnection } from '@latchkey/shared/redis-connections';
 import type { RedisKeys } from '@latchkey/shared/redis-keys';
 import type { Env } from '../env.ts';
+import { atOnce } from './at-once.ts';
 import { defineScript } from './lua.ts';
 import type { Microseconds } from './sessions.ts';
-
-/** Tokens a call asks for at most: about a millisecond of Redis, in which nobody else is served. */
-const AT_ONCE = 100;
 
 /** What a use is told. */
 export interface OpaqueTokenUse {
@@ -19,8 +17,6 @@ interface Question {
   userId: string;
   sessionId: string;
   notBefore: Microseconds;
-  answer: (use: OpaqueTokenUse | undefined) => void;
-  fail: (error: unknown) => void;
 }
 
 /** Milliseconds an opaque token lives from its use on; -1: for ever. */
@@ -34,35 +30,18 @@ export function createOpaqueTokenUse(
 ) {
   const script = defineScript<[now: string, ...(string | Error)[]]>(redis, 'use-opaque-tokens.lua');
   const rules = [opaqueLifeOf(env), env.RESET_TOKEN_TTL_ON_USE ? 1 : 0, env.OVERWRITE_NONE_TTL ? 1 : 0];
-  // Users have slots of their own.
-  const atOnce = redis.isCluster ? 1 : AT_ONCE;
-  let waiting: Question[] = [];
 
-  async function ask(questions: readonly Question[]): Promise<void> {
-    try {
-      const [now, ...answers] = await script(
-        questions.flatMap(({ userId, sessionId }) => [
-          keys.session(userId, sessionId),
-          keys.sessions(userId),
-          keys.gate(userId),
-        ]),
-        [...rules, ...questions.flatMap(({ sessionId, notBefore }) => [sessionId, notBefore])],
-      );
-      for (const [index, { answer, fail }] of questions.entries()) {
-        const said = answers[index];
-        if (said instanceof Error) fail(said);
-        else answer(said ? readUse(said, Number(now)) : undefined);
-      }
-    } catch (error) {
-      for (const { fail } of questions) fail(error);
-    }
-  }
-
-  function askAll(): void {
-    const questions = waiting;
-    waiting = [];
-    for (let first = 0; first < questions.length; first += atOnce) void ask(questions.slice(first, first + atOnce));
-  }
+  const ask = atOnce<Question, OpaqueTokenUse | undefined>(redis, async (questions) => {
+    const [now, ...answers] = await script(
+      questions.flatMap(({ userId, sessionId }) => [
+        keys.session(userId, sessionId),
+        keys.sessions(userId),
+        keys.gate(userId),
+      ]),
+      [...rules, ...questions.flatMap(({ sessionId, notBefore }) => [sessionId, notBefore])],
+    );
+    return answers.map((said) => (said instanceof Error ? said : readUse(said, Number(now))));
+  });
 
   /**
    * Checks an opaque token by its hash, which is the session's id; its use renews its life as RESET_TOKEN_TTL_ON_USE and OVERWRITE_NONE_TTL say.
@@ -70,12 +49,11 @@ export function createOpaqueTokenUse(
    * @returns undefined when it is not good.
    */
   return (userId: string, sessionId: string, notBefore: Microseconds): Promise<OpaqueTokenUse | undefined> =>
-    new Promise((answer, fail) => {
-      if (waiting.push({ userId, sessionId, notBefore, answer, fail }) === 1) setImmediate(askAll);
-    });
+    ask({ userId, sessionId, notBefore });
 }
 
-function readUse(said: string, now: Microseconds): OpaqueTokenUse {
+function readUse(said: string, now: Microseconds): OpaqueTokenUse | undefined {
+  if (said === '') return undefined;
   const [issuedAt, left] = said.split(',').map(Number);
   if (issuedAt === undefined || left === undefined) throw new Error(`use-opaque-tokens.lua answers ${said}`);
   return { issuedAt, expires: left < 0 ? null : now / 1000 + left };

@@ -2,6 +2,7 @@
 import type { RedisConnection } from '@latchkey/shared/redis-connections';
 import type { RedisKeys } from '@latchkey/shared/redis-keys';
 import type { Env } from '../env.ts';
+import { atOnce } from './at-once.ts';
 import { type Device, packDevice, unpackDevice } from './devices.ts';
 import { defineScript } from './lua.ts';
 import { createOpaqueTokenUse, opaqueLifeOf } from './opaque-token-use.ts';
@@ -79,6 +80,7 @@ export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env:
   >(redis, 'refresh-session-4.lua');
   const endScript = defineScript<string[]>(redis, 'end-sessions-3.lua');
   const cutOffScript = defineScript<[string, string, string]>(redis, 'cut-off-2.lua');
+  const liveScript = defineScript<(0 | 1 | Error)[]>(redis, 'live-sessions.lua');
 
   const idle = env.REFRESH_TOKEN_TTL * 1000;
   const maxAge = env.SESSION_MAX_AGE * 1000;
@@ -91,6 +93,13 @@ export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env:
       [keys.sessionPrefix(userId), accessLife, which, sessionId],
     );
   }
+
+  const askLive = atOnce<{ userId: string; sessionId: string; issuedAt: Microseconds }, 0 | 1>(redis, (questions) =>
+    liveScript(
+      questions.flatMap(({ userId, sessionId }) => [keys.session(userId, sessionId), keys.gate(userId)]),
+      questions.map(({ issuedAt }) => issuedAt),
+    ),
+  );
 
   async function moveGate(
     userId: string,
@@ -181,13 +190,8 @@ export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env:
       Number((await redis.hget(keys.gate(userId), 'cutoff')) ?? 0),
 
     /** Whether the session lives and what it was issued at this instant is not cut off: asked of Redis, not of a copy. */
-    async isLive(userId: string, sessionId: string, issuedAt: Microseconds): Promise<boolean> {
-      const [exists, cutoff] = await Promise.all([
-        redis.exists(keys.session(userId, sessionId)),
-        redis.hget(keys.gate(userId), 'cutoff'),
-      ]);
-      return exists === 1 && issuedAt > Number(cutoff ?? 0);
-    },
+    isLive: async (userId: string, sessionId: string, issuedAt: Microseconds): Promise<boolean> =>
+      (await askLive({ userId, sessionId, issuedAt })) === 1,
 
     /** Now, by the clock that decides. */
     async clock(): Promise<Microseconds> {

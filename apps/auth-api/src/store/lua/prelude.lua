@@ -3,6 +3,12 @@
 -- Lua prints large numbers with an exponent; instants are wanted digit by digit.
 local function text(number) return string.format('%.0f', number) end
 
+-- What one of many questions is answered: its own error, if it has one.
+local function alone(ask, ...)
+  local done, answer = pcall(ask, ...)
+  return done and answer or type(answer) == 'table' and answer or { err = tostring(answer) }
+end
+
 -- Microseconds by the one clock that issue and revocation share.
 local function clock()
   local time = redis.call('TIME')

@@ -52,7 +52,6 @@ end
 
 local answers = { text(now_us) }
 for n = 1, #KEYS / 3 do
-  local done, answer = pcall(use, KEYS[3 * n - 2], KEYS[3 * n - 1], KEYS[3 * n], ARGV[2 * n + 2], ARGV[2 * n + 3])
-  answers[n + 1] = done and answer or type(answer) == 'table' and answer or { err = tostring(answer) }
+  answers[n + 1] = alone(use, KEYS[3 * n - 2], KEYS[3 * n - 1], KEYS[3 * n], ARGV[2 * n + 2], ARGV[2 * n + 3])
 end
 return answers
