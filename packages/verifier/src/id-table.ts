@@ -73,14 +73,15 @@ export function createIdTable() {
   }
 
   function write(slot: number, until: number): void {
-    table.set(id, slot * WORDS);
-    table[slot * WORDS + WORDS - 1] = until;
+    const at = slot * WORDS;
+    for (let index = 0; index < id.length; index += 1) table[at + index] = id[index] ?? 0;
+    table[at + WORDS - 1] = until;
   }
 
-  function makeAnew(): void {
+  function makeAnew(leastSlots: number): void {
     const before = table;
     slots = LEAST;
-    while (slots < 2 * (size + 1)) slots *= 2;
+    while (slots < leastSlots) slots *= 2;
     table = new Uint32Array(slots * WORDS);
     [taken, cursor] = [size, 0];
     for (let word = 0; word < before.length; word += WORDS) {
@@ -96,7 +97,7 @@ export function createIdTable() {
     add(text: string, until: number): boolean {
       if (!read(text)) return false;
       if (taken >= slots * FULL) {
-        makeAnew();
+        makeAnew(2 * (size + 1));
         read(text);
       }
       const slot = find();
@@ -105,6 +106,11 @@ export function createIdTable() {
       if (known <= FORGOTTEN) size += 1;
       write(slot, Math.max(known, writable(until)));
       return true;
+    },
+
+    /** Makes room for so many more at once. */
+    expect(ids: number): void {
+      if (taken + ids > slots * FULL) makeAnew((size + ids) / FULL);
     },
 
     has: (text: string): boolean => read(text) && secondOf(find()) > FORGOTTEN,

@@ -10,14 +10,15 @@
  * failed over to: it is not believed until a new epoch has begun. A replica is never believed: how old its copy is nobody knows.
  */
 import type { Cluster, Redis } from 'ioredis';
-import { createRevoked, type Epoch, type Revocation, type Revocations, readLine } from './revoked.ts';
+import { readEntry } from './log-entry.ts';
+import { createRevoked, type Epoch, type Revocation, type Revocations } from './revoked.ts';
 
 export type { Epoch, Revocation, TokenIdentity } from './revoked.ts';
 
 /** Milliseconds one read waits for news at most: how often a quiet log still says that it is there. */
 const LONGEST_BLOCK = 250;
 /** Entries per read: few enough to leave the event loop alone in between. */
-const BATCH = 5000;
+const BATCH = 2000;
 /** Milliseconds between two tries when Redis is away or no epoch has begun. */
 const RETRY = 100;
 
@@ -50,6 +51,23 @@ export interface RevocationCopyOptions {
 
 export type RevocationCopy = ReturnType<typeof createRevocationCopy>;
 
+/** As the client reads it: what is not needed is not made a string. */
+type Entry = readonly [id: Buffer, field: readonly [name: Buffer, text: Buffer]];
+
+/** What Redis was asked, when, and how often it had been doubted by then. */
+interface Question {
+  from: string;
+  at: number;
+  doubts: number;
+  /** Milliseconds for which it may wait for news. */
+  waited: number;
+  answer: Promise<readonly Entry[]>;
+}
+
+/** Of a reply of names and values. */
+const fieldOf = (reply: readonly unknown[], name: string): unknown =>
+  reply.find((_, index) => index % 2 === 1 && reply[index - 1] === name);
+
 /** When the entry with this id was written. */
 const millisecondsOf = (id: string): number => Number(id.split('-', 1)[0]);
 
@@ -58,13 +76,6 @@ function isBefore(a: string, b: string): boolean {
   const [aTime = 0, aCount = 0] = a.split('-').map(Number);
   const [bTime = 0, bCount = 0] = b.split('-').map(Number);
   return aTime === bTime ? aCount < bCount : aTime < bTime;
-}
-
-/** @returns undefined for a line of a newer release. */
-function parse(fields: readonly string[]): Revocation | undefined {
-  const line: Record<string, string> = {};
-  for (let index = 0; index + 1 < fields.length; index += 2) line[fields[index] ?? ''] = fields[index + 1] ?? '';
-  return readLine(line);
 }
 
 export function createRevocationCopy(options: RevocationCopyOptions) {
@@ -82,11 +93,13 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
   let doubts = 0;
   let heardAt = Number.NEGATIVE_INFINITY;
   let closed = false;
+  /** Asked before it was needed. */
+  let ahead: Question | undefined;
 
   const isFresh = (): boolean => complete && performance.now() - heardAt <= lagMax;
 
-  /** What tells one Redis from another, in one round trip: its epoch, the id of the last entry ever written, and whether ours is there. */
-  async function look(): Promise<{ found: Epoch | undefined; end: string; hasPosition: boolean }> {
+  /** What tells one Redis from another, in one round trip: its epoch, the id of the last entry ever written, how many there are, and whether ours is. */
+  async function look(): Promise<{ found: Epoch | undefined; end: string; length: number; hasPosition: boolean }> {
     const replies =
       (await redis
         .pipeline()
@@ -104,7 +117,8 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     const [id, born] = hash as (string | null)[];
     return {
       found: id && born ? { id, born: Number(born) } : undefined,
-      end: info.length === 0 ? '0-0' : String(info[info.indexOf('last-generated-id') + 1]),
+      end: String(fieldOf(info, 'last-generated-id') ?? '0-0'),
+      length: Number(fieldOf(info, 'length') ?? 0),
       hasPosition: entries.length > 0,
     };
   }
@@ -136,46 +150,50 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
       positionUntil = 0;
       complete = false;
     }
+    if (position === '0-0') revoked.expect(seen.length);
     if (doubts === doubtsBefore) recognised = true;
     return true;
   }
 
-  function take([id, fields]: readonly [id: string, fields: string[]]): void {
-    position = id;
-    const revocation = parse(fields);
-    if (revocation) revoked.apply(revocation);
-    onEntry?.(id, revocation);
-    positionUntil = revocation?.until ?? 0;
+  function take(entries: readonly Entry[]): void {
+    for (const [id, [name, text]] of entries) {
+      const revocation = readEntry(String(name), String(text));
+      if (revocation) revoked.apply(revocation);
+      onEntry?.(String(id), revocation);
+      positionUntil = revocation?.until ?? 0;
+    }
+    position = String(entries.at(-1)?.[0] ?? position);
   }
 
-  /** The next entries, and for how many milliseconds the log may have been waited for: not while everything is refused until it is copied. */
-  async function news() {
+  /** Asks for the entries after `from`. They are waited for, but not while everything is refused until the log is copied. */
+  function ask(from: string): Question {
     const waited = complete ? block : 0;
-    const reply =
-      waited > 0
-        ? await redis.xread('COUNT', BATCH, 'BLOCK', waited, 'STREAMS', stream, position)
-        : await redis.xread('COUNT', BATCH, 'STREAMS', stream, position);
-    return { entries: reply?.[0]?.[1] ?? [], waited };
+    const reply = complete
+      ? redis.xreadBuffer('COUNT', BATCH, 'BLOCK', waited, 'STREAMS', stream, from)
+      : redis.xreadBuffer('COUNT', BATCH, 'STREAMS', stream, from);
+    const answer = reply.then((streams) => (streams?.[0]?.[1] ?? []) as unknown as Entry[]);
+    // That it failed is heard by who awaits it.
+    answer.catch(() => undefined);
+    return { from, at: performance.now(), doubts, waited, answer };
   }
 
   async function readOn(): Promise<void> {
-    if (!(await sameRedis())) {
-      await new Promise((resolve) => setTimeout(resolve, RETRY));
-      return;
-    }
-    const asked = performance.now();
-    const doubtsBefore = doubts;
-    const { entries, waited } = await news();
+    const asked = ahead?.from === position ? ahead : ask(position);
+    ahead = undefined;
+    const entries = await asked.answer;
     // The client asks again after a lost connection, and the answer may be that of another Redis.
-    if (doubts !== doubtsBefore) return;
-    for (const entry of entries) take(entry);
+    if (doubts !== asked.doubts) return;
+    const last = entries.at(-1);
+    // Redis finds the next ones while these are taken.
+    if (!complete && last && entries.length === BATCH) ahead = ask(String(last[0]));
+    take(entries);
     // A short answer means the copy had caught up when the server answered, so it was fresh no earlier than when we asked.
     if (entries.length < BATCH) {
       complete = true;
-      heardAt = asked + (entries.length === 0 ? waited : 0);
+      heardAt = asked.at + (last ? 0 : asked.waited);
     }
-    // The clock of Redis stands in each entry's id.
-    if (entries.length > 0) revoked.sweep(millisecondsOf(position) / 1000, entries.length);
+    // The clock of Redis stands in each entry's id. What the log still holds while it is copied still matters.
+    if (complete && entries.length > 0) revoked.sweep(millisecondsOf(position) / 1000, entries.length);
   }
 
   async function follow(): Promise<void> {
@@ -185,7 +203,8 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     redis.on('end', goOn);
     while (!closed) {
       try {
-        await readOn();
+        if (await sameRedis()) await readOn();
+        else await new Promise((resolve) => setTimeout(resolve, RETRY));
       } catch (error) {
         if (closed) return;
         onError(error instanceof Error ? error : new Error(String(error)));

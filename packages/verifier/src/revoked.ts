@@ -22,8 +22,8 @@ export interface TokenIdentity {
 
 /** One line of the log. `until`: the second from which nothing it speaks of can live any more. */
 export type Revocation =
-  /** Of this session, what was issued at `from` or later. */
-  | { sessionId: string; from: Microseconds; until: number }
+  /** Of this session, which is this user's, what was issued at `from` or later. */
+  | { sessionId: string; from: Microseconds; until: number; user?: string }
   /** Of this user, what was issued at `cutoff` or before. */
   | { userId: string; cutoff: Microseconds; until: number }
   /** Whatever this key has signed. */
@@ -77,6 +77,9 @@ export function createRevoked() {
       changes += 1;
       epoch = next;
     },
+
+    /** So many lines are about to come. */
+    expect: sessions.expect,
 
     apply(revocation: Revocation): void {
       changes += 1;
@@ -138,7 +141,7 @@ export function createRevoked() {
 }
 
 /**
- * A line as it stands in the log, by name: `sid`, `from`, `until` | `sub`, `cutoff`, `until` | `kid`, `until`.
+ * A line as the feed tells it, by name: `sid`, `from`, `until` | `sub`, `cutoff`, `until` | `kid`, `until`.
  * @returns undefined for a line this release does not understand: a newer one wrote it, for newer readers.
  */
 export function readLine(line: { readonly [name: string]: string | number | undefined }): Revocation | undefined {

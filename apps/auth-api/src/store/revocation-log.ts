@@ -3,8 +3,8 @@
 import { randomUUID } from 'node:crypto';
 import type { RedisConnection } from '@latchkey/shared/redis-connections';
 import type { RedisKeys } from '@latchkey/shared/redis-keys';
+import { type NewRevocation, readEntry, writeEntry } from '@latchkey/verifier/log-entry';
 import type { Epoch, RevocationCopy } from '@latchkey/verifier/revocation-copy';
-import { readLine } from '@latchkey/verifier/revoked';
 import { defineScript } from './lua.ts';
 import type { Microseconds } from './sessions.ts';
 
@@ -42,19 +42,16 @@ export type LoggedRevocation = { userId: string; sessionId: string } | { userId:
 /** Clients are cut off too, and their ids have any form. */
 const USER_ID = /^[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}$/;
 
-function parse(fields: readonly string[]): LoggedRevocation[] {
-  const line = new Map<string, string>();
-  for (let index = 0; index + 1 < fields.length; index += 2) line.set(fields[index] ?? '', fields[index + 1] ?? '');
-  const [sessionId, userId] = [line.get('sid'), line.get('user') ?? line.get('sub')];
-  if (userId === undefined || !USER_ID.test(userId)) return [];
-  return [sessionId === undefined ? { userId, cutoff: Number(line.get('cutoff')) } : { userId, sessionId }];
+function parse([name = '', text = '']: readonly string[]): LoggedRevocation[] {
+  const revocation = readEntry(name, text);
+  if (!revocation || 'keyId' in revocation) return [];
+  if ('userId' in revocation) {
+    const { userId, cutoff } = revocation;
+    return USER_ID.test(userId) ? [{ userId, cutoff }] : [];
+  }
+  const { user, sessionId } = revocation;
+  return user === undefined ? [] : [{ userId: user, sessionId }];
 }
-
-/** The fields of one line of the log, but for `until`. */
-type Line =
-  | { sid: string; from: Microseconds; user?: string }
-  | { sub: string; cutoff: Microseconds }
-  | { kid: string };
 
 /**
  * @param accessTokenTtl seconds: how long after its session an access token can live, and so how long an entry matters.
@@ -72,17 +69,13 @@ export function createRevocationLog(
    * Time is Redis's: one instance whose clock is wrong must not empty the log of all.
    * @param life seconds until none of it matters any more.
    */
-  async function write(lines: readonly Line[], life = accessTokenTtl + CLOCK_TOLERANCE): Promise<void> {
+  async function write(lines: readonly NewRevocation[], life = accessTokenTtl + CLOCK_TOLERANCE): Promise<void> {
     // An older copy of Redis that was written to would be harder to tell from the one that was lost.
     knownEpoch(copy);
     if (lines.length === 0) return;
-    const fields = lines.map((line) => Object.entries(line).flat());
-    const until = await revokeScript([keys.revocations], [life, ...fields.flatMap((line) => [line.length, ...line])]);
+    const until = await revokeScript([keys.revocations], [life, ...lines.flatMap(writeEntry)]);
     // Not before it is written: a caller told that it failed must still get in to try again.
-    for (const line of lines) {
-      const revocation = readLine({ ...line, until });
-      if (revocation) copy.apply(revocation);
-    }
+    for (const line of lines) copy.apply({ ...line, until });
   }
 
   return {
@@ -92,7 +85,7 @@ export function createRevocationLog(
      * @throws what Redis throws: then nothing may be reported as revoked.
      */
     async denySessions(userId: string, sessionIds: readonly string[], from: Microseconds = 0): Promise<void> {
-      await write(sessionIds.map((sid) => ({ sid, from, user: userId })));
+      await write(sessionIds.map((sessionId) => ({ sessionId, from, user: userId })));
       // What stands in the log is owed to it no more. If this fails it is written once more, which changes nothing.
       if (sessionIds.length > 0) await redis.zrem(keys.endedSessions(userId), ...sessionIds).catch(() => undefined);
     },
@@ -110,19 +103,19 @@ export function createRevocationLog(
     },
 
     /** Has one token of a client refused everywhere, which has no session. @throws as {@link denySessions}. */
-    denyClientToken: (jti: string): Promise<void> => write([{ sid: jti, from: 0 }]),
+    denyClientToken: (jti: string): Promise<void> => write([{ sessionId: jti, from: 0 }]),
 
     /**
      * Has what this user was issued at `cutoff` or before refused everywhere.
      * @throws what Redis throws: then nothing may be reported as revoked.
      */
-    cutOff: (userId: string, cutoff: Microseconds): Promise<void> => write([{ sub: userId, cutoff }]),
+    cutOff: (userId: string, cutoff: Microseconds): Promise<void> => write([{ userId, cutoff }]),
 
     /**
      * Has what a signing key has signed, or is yet to sign, refused everywhere.
      * @param life seconds until nobody can hold that key any more.
      * @throws as {@link denySessions}.
      */
-    denyKey: (kid: string, life: number): Promise<void> => write([{ kid }], life),
+    denyKey: (kid: string, life: number): Promise<void> => write([{ keyId: kid }], life),
   };
 }

@@ -44,7 +44,7 @@ const MEANWHILE: Record<string, (log: Log) => Promise<void>> = {
     await redis.start();
   },
   'the log was trimmed past its position': async (log) => {
-    const last = await log.revoke('sid', 'the last of them');
+    const last = await log.revoke({ sessionId: 'the-last-of-them', from: 0 });
     await log.redis.xtrim(log.keys.revocations, 'MINID', last ?? '');
     // Or the app would still know from before.
     await restart();
@@ -59,7 +59,7 @@ test.each(Object.keys(MEANWHILE))('cut while %s', async (what) => {
   const [kept, revoked, cutOff] = [await token(), await token(), await token()];
   // One that stands before the place it goes on from.
   const known = feed.size();
-  await log.revoke('sid', `before ${what}`);
+  await log.revoke({ sessionId: `before-${what.replaceAll(' ', '-')}`, from: 0 });
   await vi.waitFor(() => expect(feed.size()).toBe(known + 1), SOON);
   for (const { token: one } of [kept, revoked, cutOff]) expect(await answer(one)).toBe('good');
 
@@ -71,8 +71,8 @@ test.each(Object.keys(MEANWHILE))('cut while %s', async (what) => {
   expect(performance.now() - cutAt).toBeLessThan(LAG_MAX + 1000);
 
   await MEANWHILE[what]?.(log);
-  await log.revoke('sid', revoked.sid);
-  await log.revoke('sub', cutOff.sub, 'cutoff', Date.now() * 1000);
+  await log.revoke({ sessionId: revoked.sid, from: 0 });
+  await log.revoke({ userId: cutOff.sub, cutoff: Date.now() * 1000 });
   // The app knows, so from here on every answer of the verifier is either "not known" or right.
   for (const { token: one } of [revoked, cutOff])
     await vi.waitFor(async () => expect((await api.get('/v1/verify', one)).json().code).toBe('session_revoked'), SOON);
@@ -86,7 +86,7 @@ test.each(Object.keys(MEANWHILE))('cut while %s', async (what) => {
   expect(await answer(kept.token)).toBe('good');
   clearInterval(watching);
   expect(wrong).toEqual([]);
-  await log.revoke('sid', kept.sid);
+  await log.revoke({ sessionId: kept.sid, from: 0 });
   await vi.waitFor(async () => expect(await answer(kept.token)).toBe('token_revoked'), SOON);
 });
 
@@ -96,7 +96,7 @@ test('Redis flushed under load: no revoked token is accepted, before or after', 
   const token = await tokenMaker(api);
   const revoked = await Promise.all(Array.from({ length: 50 }, () => token()));
   const alive = await token();
-  for (const { sid } of revoked) await log.revoke('sid', sid);
+  for (const { sid } of revoked) await log.revoke({ sessionId: sid, from: 0 });
   const inside = async (one: string) => (await api.get('/v1/verify', one)).statusCode;
   await vi.waitFor(async () => {
     for (const { token: one } of revoked)

@@ -6,6 +6,7 @@ import { createLogger } from '@latchkey/shared/logger';
 import { connectRedis } from '@latchkey/shared/redis-connections';
 import { redisKeys } from '@latchkey/shared/redis-keys';
 import { revocationFeed } from '@latchkey/verifier/feed';
+import { type NewRevocation, writeEntry } from '@latchkey/verifier/log-entry';
 import { createVerifier } from '@latchkey/verifier/verifier';
 import { onTestFinished, vi } from 'vitest';
 import { createKeyring } from '../../src/domain/keyring.ts';
@@ -124,6 +125,9 @@ export function logWriter({ redisUrl }: Pick<TestApp, 'redisUrl'>, namespace?: s
   return {
     redis,
     keys,
-    revoke: (...line: (string | number)[]) => redis.xadd(keys.revocations, '*', ...line, 'until', until()),
+    revoke: (revocation: NewRevocation) => {
+      const [name, text] = writeEntry(revocation);
+      return redis.xadd(keys.revocations, '*', name, `${until()} ${text}`);
+    },
   };
 }

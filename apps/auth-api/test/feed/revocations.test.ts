@@ -49,9 +49,9 @@ async function listen({ token, at = url, from }: { token?: string; at?: string; 
 
 test('says all there is, that it is all, and then what comes', async () => {
   const log = logWriter(api, NAMESPACE);
-  await log.revoke('sid', 'phone', 'from', 0);
-  await log.revoke('kid', 'stolen-key');
-  await log.revoke('sub', 'ada', 'cutoff', 17);
+  await log.revoke({ sessionId: 'phone', from: 0 });
+  await log.revoke({ keyId: 'stolen-key' });
+  await log.revoke({ userId: 'ada', cutoff: 17 });
   await vi.waitFor(async () => {
     const feed = await listen();
     await feed.heard('complete');
@@ -68,7 +68,7 @@ test('says all there is, that it is all, and then what comes', async () => {
   expect(feed.response.headers.get('content-type')).toMatch(/^text\/event-stream/);
   expect(feed.response.headers.get('cache-control')).toBe('no-store');
   await feed.heard('alive');
-  const id = await log.revoke('sid', 'laptop');
+  const id = await log.revoke({ sessionId: 'laptop', from: 0 });
   await vi.waitFor(() => expect(feed.lines()).toContainEqual(expect.objectContaining({ sid: 'laptop' })), SOON);
   expect(feed.named('revoked').at(-1)?.id).toMatch(new RegExp(`^[\\w-]+/${id}$`));
   const order = feed.events.map(({ event }) => event);
@@ -80,11 +80,11 @@ test('goes on after the last event that was read, and only then; else it starts 
   const log = logWriter(api, NAMESPACE);
   const first = await listen();
   await first.heard('alive');
-  await log.revoke('sid', 'read-before');
+  await log.revoke({ sessionId: 'read-before', from: 0 });
   await vi.waitFor(() => expect(first.lines()).toContainEqual(expect.objectContaining({ sid: 'read-before' })), SOON);
   const last = first.named('revoked').at(-1)?.id ?? '';
   first.leave();
-  await log.revoke('sid', 'while-away');
+  await log.revoke({ sessionId: 'while-away', from: 0 });
 
   const resumed = await listen({ from: last });
   await vi.waitFor(() => expect(resumed.lines()).toEqual([expect.objectContaining({ sid: 'while-away' })]), SOON);
@@ -125,7 +125,7 @@ test('ends when the client’s token is revoked, and when it expires', async () 
   const feed = await listen({ token });
   await feed.heard('alive');
   const { jti } = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()) as { jti: string };
-  await logWriter(api, NAMESPACE).revoke('sid', jti);
+  await logWriter(api, NAMESPACE).revoke({ sessionId: jti, from: 0 });
   await feed.ended;
 
   const brief = await testApp({
@@ -158,7 +158,7 @@ test('many listeners share one reader of Redis, and each hears what is revoked',
   const token = await clientToken(api, reader, 'revocations:read');
   const feeds = await Promise.all(Array.from({ length: 50 }, () => listen({ token })));
   await Promise.all(feeds.map((feed) => feed.heard('alive')));
-  await log.revoke('sid', 'heard-by-all');
+  await log.revoke({ sessionId: 'heard-by-all', from: 0 });
   await Promise.all(
     feeds.map((feed) =>
       vi.waitFor(() => expect(feed.lines()).toContainEqual(expect.objectContaining({ sid: 'heard-by-all' })), SOON),
@@ -182,7 +182,7 @@ test('a listener that reads nothing costs no memory and holds up nobody', async 
   for (let round = 0; round < 20; round += 1) {
     const pipeline = log.redis.pipeline();
     for (let one = 0; one < 1000; one += 1)
-      pipeline.xadd(log.keys.revocations, '*', 'sid', `${name}${round}-${one}`, 'until', 9e9);
+      pipeline.xadd(log.keys.revocations, '*', 'sid', `9000000000 0 ${name}${round}-${one}`);
     await pipeline.exec();
   }
   await vi.waitFor(() => expect(feed.lines().some(({ sid }) => sid === `${name}19-999`)).toBe(true), SOON);

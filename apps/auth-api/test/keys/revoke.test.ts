@@ -66,7 +66,7 @@ async function expectRefusedEverywhere(kid: string, seen: string, forge: () => P
 /** How many lines of the log name a key. */
 async function linesOf(kid: string): Promise<number> {
   const entries = await redis.xrange(redisKeys().revocations, '-', '+');
-  return entries.filter(([, [name, id]]) => name === 'kid' && id === kid).length;
+  return entries.filter(([, fields]) => fields[0] === 'kid' && fields[1]?.endsWith(` ${kid}`)).length;
 }
 
 test('what it has signed is refused everywhere, seen or not, and sessions go on by their refresh tokens', async () => {

@@ -41,10 +41,13 @@ const rateOf = (stand: Stand) => (program: Program, way: string) => (): Promise<
 
 /** Lines written by one call: some 20 ms. */
 const BATCH = 5000;
-/** KEYS[1]: the log. ARGV: numbers of the first and the last session, until. Ids have the form of real ones: base64url of 16 bytes. */
+/**
+ * KEYS[1]: the log. ARGV: numbers of the first and the last session, until, user. Ids have the form of real ones: base64url of 16 bytes, and
+ * entries that of real ones as well (packages/verifier/src/log-entry.ts).
+ */
 const FILL = `
 for number = tonumber(ARGV[1]), tonumber(ARGV[2]) do
-  redis.call('XADD', KEYS[1], '*', 'sid', string.format('%021dA', number), 'from', 0, 'until', ARGV[3])
+  redis.call('XADD', KEYS[1], '*', 'sid', string.format('%s 0 %021dA %s', ARGV[3], number, ARGV[4]))
 end`;
 
 /** A verifier that starts when so much was revoked within the life of a token: how soon it knows all, what that takes, what it slows. */
@@ -56,7 +59,7 @@ export async function benchWindow(stand: Stand): Promise<Row[]> {
   await redis.hset(keys.epoch, { id: 'bench', born: 0 });
   const until = Math.ceil(Date.now() / 1000) + 3600;
   for (let first = 1; first <= lines; first += BATCH)
-    await redis.eval(FILL, 1, keys.revocations, first, Math.min(lines, first + BATCH - 1), until);
+    await redis.eval(FILL, 1, keys.revocations, first, Math.min(lines, first + BATCH - 1), until, crypto.randomUUID());
   redis.disconnect();
 
   const [full, empty] = [await stand.inProcess(server.url), await stand.inProcess(stand.redisUrl)];
