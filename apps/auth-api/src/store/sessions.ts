@@ -2,10 +2,10 @@
 import type { RedisConnection } from '@latchkey/shared/redis-connections';
 import type { RedisKeys } from '@latchkey/shared/redis-keys';
 import type { Env } from '../env.ts';
-import { atOnce } from './at-once.ts';
 import { type Device, packDevice, unpackDevice } from './devices.ts';
 import { defineScript } from './lua.ts';
 import { createOpaqueTokenUse, opaqueLifeOf } from './opaque-token-use.ts';
+import { MOST_ASKED, MOST_REFRESHED, together } from './together.ts';
 
 /** Microseconds since the epoch by the clock of Redis, the one clock issue and revocation share. Below 2^53 until the year 2255. */
 export type Microseconds = number;
@@ -59,6 +59,23 @@ export interface Gate {
   suspendedUntil: Microseconds;
 }
 
+/** One refresh token, presented. */
+interface Refresh {
+  userId: string;
+  sessionId: string;
+  /** What it says of itself. */
+  token: { counter: number; createdAt: Microseconds; issuedAt: Microseconds };
+}
+
+type RefreshReply = [
+  'ok' | 'gone' | 'ended' | 'cut' | 'expired' | 'reused',
+  number | string,
+  string,
+  string,
+  number,
+  string,
+];
+
 export type SessionStore = ReturnType<typeof createSessionStore>;
 
 type Lifetimes = Pick<
@@ -75,9 +92,7 @@ type Lifetimes = Pick<
 
 export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env: Lifetimes) {
   const createScript = defineScript<[string, string, number, number, ...string[]]>(redis, 'create-session-4.lua');
-  const refreshScript = defineScript<
-    ['ok' | 'gone' | 'ended' | 'cut' | 'expired' | 'reused', number | string, string, string, number, string]
-  >(redis, 'refresh-session-4.lua');
+  const refreshScript = defineScript<(RefreshReply | Error)[]>(redis, 'refresh-sessions.lua');
   const endScript = defineScript<string[]>(redis, 'end-sessions-3.lua');
   const cutOffScript = defineScript<[string, string, string]>(redis, 'cut-off-2.lua');
   const liveScript = defineScript<(0 | 1 | Error)[]>(redis, 'live-sessions.lua');
@@ -94,11 +109,30 @@ export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env:
     );
   }
 
-  const askLive = atOnce<{ userId: string; sessionId: string; issuedAt: Microseconds }, 0 | 1>(redis, (questions) =>
-    liveScript(
-      questions.flatMap(({ userId, sessionId }) => [keys.session(userId, sessionId), keys.gate(userId)]),
-      questions.map(({ issuedAt }) => issuedAt),
+  const refreshRules = [env.REFRESH_GRACE * 1_000_000, idle, maxAge, accessLife];
+  const askRefresh = together<Refresh, RefreshReply>(redis, MOST_REFRESHED, (questions) =>
+    refreshScript(
+      questions.flatMap(({ userId, sessionId }) => [
+        keys.session(userId, sessionId),
+        keys.sessions(userId),
+        keys.endedSessions(userId),
+        keys.gate(userId),
+      ]),
+      [
+        ...refreshRules,
+        ...questions.flatMap(({ sessionId, token }) => [sessionId, token.counter, token.createdAt, token.issuedAt]),
+      ],
     ),
+  );
+
+  const askLive = together<{ userId: string; sessionId: string; issuedAt: Microseconds }, 0 | 1>(
+    redis,
+    MOST_ASKED,
+    (questions) =>
+      liveScript(
+        questions.flatMap(({ userId, sessionId }) => [keys.session(userId, sessionId), keys.gate(userId)]),
+        questions.map(({ issuedAt }) => issuedAt),
+      ),
   );
 
   async function moveGate(
@@ -155,24 +189,9 @@ export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env:
     },
 
     /** @param token what the refresh token presented says of itself. */
-    async refresh(
-      userId: string,
-      sessionId: string,
-      token: { counter: number; createdAt: Microseconds; issuedAt: Microseconds },
-    ): Promise<RefreshOutcome> {
-      const [status, counterOrNow, rotatedAt, now, refreshExpiresIn, deviceName] = await refreshScript(
-        [keys.session(userId, sessionId), keys.sessions(userId), keys.endedSessions(userId), keys.gate(userId)],
-        [
-          sessionId,
-          token.counter,
-          token.createdAt,
-          token.issuedAt,
-          env.REFRESH_GRACE * 1_000_000,
-          idle,
-          maxAge,
-          accessLife,
-        ],
-      );
+    async refresh(userId: string, sessionId: string, token: Refresh['token']): Promise<RefreshOutcome> {
+      const reply = await askRefresh({ userId, sessionId, token });
+      const [status, counterOrNow, rotatedAt, now, refreshExpiresIn, deviceName] = reply;
       if (status === 'gone' || status === 'ended') return { status, now: Number(counterOrNow) };
       if (status !== 'ok') return { status };
       return {

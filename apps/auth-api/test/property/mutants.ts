@@ -14,8 +14,8 @@ export interface Mutant {
 export const MUTANTS: readonly Mutant[] = [
   {
     fault: 'a refresh token issued at the very instant of the cut-off is good',
-    file: 'store/lua/refresh-session-4.lua',
-    change: ['tonumber(ARGV[4]) <= gate.cutoff', 'tonumber(ARGV[4]) < gate.cutoff'],
+    file: 'store/lua/refresh-sessions.lua',
+    change: ['tonumber(token_issued) <= gate.cutoff', 'tonumber(token_issued) < gate.cutoff'],
   },
   {
     fault: 'a cut-off does not make logins under way begin anew',
@@ -34,7 +34,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     fault: 'reuse of a refresh token is told and ends nothing',
-    file: 'store/lua/refresh-session-4.lua',
+    file: 'store/lua/refresh-sessions.lua',
     change: ["return finish('reused')", "return { 'reused' }"],
   },
   {
