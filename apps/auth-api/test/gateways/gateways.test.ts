@@ -133,6 +133,15 @@ describe.each(found)('$gateway.program', ({ gateway, path }) => {
       }
     });
 
+    test('what only begins like an open path, or like one that needs a scope, is a path like any other', async () => {
+      const { access_token: token } = await logIn(api, email);
+      for (const path of ['/publicity', '/public.html', '/PUBLIC/x', '/things/public/x', '/?/public/'])
+        expect([path, (await ask(port, path)).status]).toEqual([path, 401]);
+      expect(service.takePassed()).toEqual([]);
+      expect((await ask(port, '/reportsx', { token })).status).toBe(200);
+      service.takePassed();
+    });
+
     test('a token revoked between two requests of one connection is refused at the second', async () => {
       const { access_token: token } = await logIn(api, email);
       const agent = new Agent({ keepAlive: true, maxSockets: 1 });
@@ -185,11 +194,16 @@ describe.each(found)('$gateway.program', ({ gateway, path }) => {
     test('a client cannot have the identity removed on its way by naming it in Connection', async () => {
       const { access_token: token } = await logIn(api, email);
       const { claims } = decoded(token);
-      const connection = 'close, X-Auth-User, x-auth-scope, X-Auth-Session';
+      const connection = 'close, X-Auth-User, x-auth-scope, X-AUTH-SESSION, x-auth-Token-Expires';
       const { status } = await ask(port, '/things', { token, headers: { connection } });
       expect(status).toBe(200);
       const identity = identityIn(service.takePassed()[0]);
-      expect(identity).toMatchObject({ 'x-auth-user': [claims.sub], 'x-auth-session': [claims.sid] });
+      expect(identity).toEqual({
+        'x-auth-user': [claims.sub],
+        'x-auth-session': [claims.sid],
+        'x-auth-scope': ['account'],
+        'x-auth-token-expires': [expect.any(String)],
+      });
     });
 
     test('connections to auth-api are kept', async () => {
