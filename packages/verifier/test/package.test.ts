@@ -1,6 +1,6 @@
 /** The package as others get it. */
 import { execFile } from 'node:child_process';
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { temporaryFolder } from '@latchkey/dev-stack/processes';
@@ -23,6 +23,16 @@ const error: unknown = await verifier.verify('x').catch((reason: unknown) => rea
 verifier.close();
 const code: string = error instanceof VerifyError ? error.code : '';
 if (code !== 'revocations_unknown' || !latchkeyVerifier || !revocationsInRedis) process.exit(1);
+`;
+
+/** The same without Fastify and without Redis. */
+const CORE = `
+import { createVerifier } from '@latchkey/verifier';
+import { revocationFeed } from '@latchkey/verifier/feed';
+const revocations = revocationFeed({ url: 'http://127.0.0.1:9/v1/revocations', auth: { token: () => 'x' } });
+createVerifier({ issuer: 'i', audience: 'a', jwks: 'http://127.0.0.1:9/', revocations }).close();
+for (const name of ['fastify', 'ioredis'])
+  if (await import(name).then(() => true, () => false)) process.exit(1);
 `;
 
 test('what is published is complete: publint finds nothing, and a program of others compiles and runs with it', async () => {
@@ -50,4 +60,13 @@ test('what is published is complete: publint finds nothing, and a program of oth
   const flags = ['--strict', '--noEmit', '--module', 'nodenext', '--target', 'es2024', '--types', 'node', 'main.ts'];
   await run(process.execPath, [join(source, 'node_modules/typescript/bin/tsc'), ...flags], { cwd: consumer });
   await run(process.execPath, ['main.ts'], { cwd: consumer });
+
+  // Small: what is needed for a JWT and the feed is one package, a parser of server-sent events.
+  const { dependencies } = JSON.parse(readFileSync(join(packed, 'package.json'), 'utf8')) as { dependencies: object };
+  expect(Object.keys(dependencies)).toEqual(['eventsource-parser']);
+  rmSync(join(packed, 'node_modules'));
+  mkdirSync(join(packed, 'node_modules'));
+  symlinkSync(join(source, 'node_modules/eventsource-parser'), join(packed, 'node_modules/eventsource-parser'));
+  writeFileSync(join(packed, 'core.mjs'), CORE);
+  await run(process.execPath, ['core.mjs'], { cwd: packed });
 });

@@ -61,6 +61,18 @@ test('what was verified is kept, and forgotten again when the cache is full', as
   expect(verifier.verifySeen(first)).toBeUndefined();
 });
 
+test('a signature is checked once per token: its key is asked for once, whatever is asked of the token', async () => {
+  const key = testKey();
+  const jwks = vi.fn((kid: string) => (kid === key.kid ? key.jwk : undefined));
+  const { verifier } = verifierOf(key, { jwks });
+  const token = goodToken(key);
+  for (let n = 0; n < 5; n += 1) await verifier.verify(token, n % 2 === 0 ? {} : { scope: 'account' });
+  await verifier.read(token);
+  expect(jwks).toHaveBeenCalledTimes(1);
+  await verifier.verify(goodToken(key));
+  expect(jwks).toHaveBeenCalledTimes(2);
+});
+
 test('nobody who got the claims can change what the next one gets', async () => {
   const { verifier, key } = verifierOf();
   const token = goodToken(key);

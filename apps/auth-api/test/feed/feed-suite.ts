@@ -7,6 +7,7 @@ import { connectRedis } from '@latchkey/shared/redis-connections';
 import { redisKeys } from '@latchkey/shared/redis-keys';
 import { revocationFeed } from '@latchkey/verifier/feed';
 import { type NewRevocation, writeEntry } from '@latchkey/verifier/log-entry';
+import { revocationsInRedis } from '@latchkey/verifier/redis';
 import { createVerifier } from '@latchkey/verifier/verifier';
 import { onTestFinished, vi } from 'vitest';
 import { createKeyring } from '../../src/domain/keyring.ts';
@@ -26,13 +27,17 @@ export async function startWire(target: string) {
   const { hostname, port } = new URL(target);
   const pairs = new Set<readonly [Socket, Socket]>();
   let cut = false;
+  let passed = '';
   let destination = { host: hostname, port: Number(port) };
   const server = createServer((near) => {
     const far = connect(destination);
     const pair = [near, far] as const;
     pairs.add(pair);
     for (const [from, to] of [pair, [far, near] as const]) {
-      from.on('data', (bytes) => to.write(bytes));
+      from.on('data', (bytes) => {
+        passed += bytes.toString('latin1');
+        to.write(bytes);
+      });
       from.on('error', () => undefined);
       from.on('close', () => {
         pairs.delete(pair);
@@ -49,6 +54,8 @@ export async function startWire(target: string) {
   });
   return {
     url: `http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}`,
+    /** What has gone through it, both ways, since it was last healed. */
+    passed: () => passed,
     /** How many connections go through it. */
     connections: () => pairs.size,
     cut(): void {
@@ -58,22 +65,28 @@ export async function startWire(target: string) {
     /** @param elsewhere the app may have come back at another port. */
     heal(elsewhere?: string): void {
       cut = false;
+      passed = '';
       if (elsewhere) destination = { host: '127.0.0.1', port: Number(new URL(elsewhere).port) };
       for (const sockets of pairs) for (const socket of sockets) socket.resume();
     },
   };
 }
 
-/** Verifies as another service would, by the feed at `url`. */
-export async function outsideVerifier(api: TestApp, url: string, lagMax = LAG_MAX) {
+export interface OutsideOptions {
+  lagMax?: number;
+  /** Hears of revocations from this Redis, instead of by the feed. */
+  redis?: string;
+}
+
+/** Verifies as another service would: its keys and, unless said otherwise, its revocations from the app at `url`. */
+export async function outsideVerifier(api: TestApp, url: string, { lagMax = LAG_MAX, redis }: OutsideOptions = {}) {
   const client = await addClient(api.databaseUrl, 'revocations:read');
   const errors: string[] = [];
-  const feed = revocationFeed({
-    url: `${url}/v1/revocations`,
-    auth: { client },
-    lagMax,
-    onError: (error) => errors.push(error.message),
-  });
+  const onError = (error: Error) => errors.push(error.message);
+  const feed =
+    redis === undefined
+      ? revocationFeed({ url: `${url}/v1/revocations`, auth: { client }, lagMax, onError })
+      : revocationsInRedis({ redis, lagMax, onError });
   const verifier = createVerifier({
     issuer: PUBLIC_URL,
     audience: PUBLIC_URL,
@@ -121,13 +134,12 @@ export function logWriter({ redisUrl }: Pick<TestApp, 'redisUrl'>, namespace?: s
   const keys = redisKeys(namespace);
   const redis = connectRedis(redisUrl, 'queueWorker', () => undefined);
   onTestFinished(() => redis.disconnect());
-  const until = () => Math.ceil(Date.now() / 1000) + 660;
   return {
     redis,
     keys,
-    revoke: (revocation: NewRevocation) => {
+    revoke: (revocation: NewRevocation, until = Math.ceil(Date.now() / 1000) + 660) => {
       const [name, text] = writeEntry(revocation);
-      return redis.xadd(keys.revocations, '*', name, `${until()} ${text}`);
+      return redis.xadd(keys.revocations, '*', name, `${until} ${text}`);
     },
   };
 }

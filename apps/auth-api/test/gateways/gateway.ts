@@ -1,10 +1,12 @@
 /** Gateways in front of a service that writes down what reaches it, with a line to auth-api that can be cut. */
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { type Agent, createServer, type IncomingHttpHeaders, type IncomingMessage, request } from 'node:http';
 import { type AddressInfo, connect, createServer as createTcpServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
+import { Worker } from 'node:worker_threads';
 import { onFreePort } from '@latchkey/dev-stack/ports';
 import { temporaryFolder } from '@latchkey/dev-stack/processes';
 import { repositoryRoot } from '@latchkey/dev-stack/repository';
@@ -45,11 +47,34 @@ export async function startService() {
   };
 }
 
-/** A line to `target` that a test can cut, or leave open and silent. */
+/** A listener that nobody answers at: what comes in waits for ever, and when a few wait the rest is not even heard. In a thread that stands still. */
+const DEAF = `const { parentPort, workerData } = require('node:worker_threads');
+require('node:net').createServer().listen({ ...workerData, backlog: 1 }, () => {
+  parentPort.postMessage('listening');
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+});`;
+/** More than wait in a queue of one. */
+const WAITING = 4;
+
+/** Takes a port so that no connection to it is ever made. */
+async function startDeaf(port: number) {
+  const worker = new Worker(DEAF, { eval: true, workerData: { port, host: '127.0.0.1' } });
+  await once(worker, 'message');
+  const waiting = Array.from({ length: WAITING }, () => connect(port, '127.0.0.1').on('error', () => undefined));
+  await once(waiting[0] ?? worker, 'connect');
+  return async () => {
+    for (const socket of waiting) socket.destroy();
+    await worker.terminate();
+  };
+}
+
+/** A line to `target` that a test can cut, leave open and silent, or take out of reach. */
 export async function startLine(target: number) {
   let state: 'open' | 'silent' = 'open';
   const sockets = new Set<Socket>();
   let made = 0;
+  let said = '';
+  let hear: (() => Promise<void>) | undefined;
   const server = createTcpServer((near) => {
     made += 1;
     sockets.add(near);
@@ -58,6 +83,9 @@ export async function startLine(target: number) {
     const far = connect(target, '127.0.0.1');
     sockets.add(far);
     far.on('error', () => near.destroy()).on('close', () => sockets.delete(far));
+    near.on('data', (bytes) => {
+      said += bytes.toString('latin1');
+    });
     near.pipe(far).pipe(near);
     near.on('close', () => far.destroy());
     far.on('close', () => near.destroy());
@@ -67,27 +95,48 @@ export async function startLine(target: number) {
   const end = () => {
     for (const socket of sockets) socket.destroy();
   };
+  async function cut(): Promise<void> {
+    server.close();
+    end();
+    await once(server, 'close');
+  }
   return {
     port,
     /** Connections there were so far. */
     made: () => made,
-    /** Connections end, new ones are refused. */
-    async cut() {
-      server.close();
-      end();
-      await once(server, 'close');
+    /** What went to `target` since it was last asked. */
+    takeSaid(): string {
+      const all = said;
+      said = '';
+      return all;
     },
-    /** Connections end, new ones are accepted and never answered. */
-    silence() {
-      state = 'silent';
-      end();
+    /** Connections end, and what comes after is: */
+    outages: {
+      /** refused, */
+      gone: cut,
+      /** accepted and never answered, */
+      async silent() {
+        state = 'silent';
+        end();
+      },
+      /** or not even that: nobody says anything. */
+      async 'out of reach'() {
+        await cut();
+        hear = await startDeaf(port);
+      },
     },
     async mend() {
       state = 'open';
       end();
+      await hear?.();
+      hear = undefined;
       if (server.listening) return;
       server.listen(port, '127.0.0.1');
       await once(server, 'listening');
+    },
+    async close() {
+      await hear?.();
+      if (server.listening) await cut();
     },
   };
 }
@@ -197,11 +246,28 @@ export function filledIn(file: string, { authApi, service }: Addresses, gateway:
   });
 }
 
-export async function startGateway({ program, files, args, around }: Gateway, path: string, addresses: Addresses) {
+/** @returns the folder with its files. */
+function configured({ program, files, around }: Gateway, addresses: Addresses, port: number): string {
+  const folder = temporaryFolder(program);
+  for (const file of files) writeFileSync(join(folder, file), filledIn(file, addresses, port));
+  if (around) writeFileSync(join(folder, around.file), around.content);
+  return folder;
+}
+
+/** What nginx says of its configuration. @param beside a directive of the http block that the system's own file has before ours. */
+export function nginxCheck(path: string, beside = ''): string {
+  const nginx = GATEWAYS.find(({ program }) => program === 'nginx');
+  if (!nginx?.around) throw new Error('nginx is no gateway here');
+  const around = { ...nginx.around, content: nginx.around.content.replace('include', `${beside} include`) };
+  const folder = configured({ ...nginx, around }, { authApi: 3000, service: 4000 }, 8080);
+  const checked = spawnSync(path, ['-t', ...nginx.args('', folder)], { encoding: 'utf8' });
+  return checked.stderr;
+}
+
+export async function startGateway(gateway: Gateway, path: string, addresses: Addresses) {
+  const { program, files, args } = gateway;
   return onFreePort(undefined, async (port) => {
-    const folder = temporaryFolder(program);
-    for (const file of files) writeFileSync(join(folder, file), filledIn(file, addresses, port));
-    if (around) writeFileSync(join(folder, around.file), around.content);
+    const folder = configured(gateway, addresses, port);
     const server = new ServerProcess({
       name: program,
       port,

@@ -6,8 +6,18 @@ import { programOnPath } from '@latchkey/dev-stack/system-programs';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { activeUser, decoded, logIn } from '../accounts.ts';
 import { addClient, clientToken } from '../clients.ts';
-import { startMailSide, startTestApp, type TestApp } from '../test-app.ts';
-import { aliases, ask, GATEWAYS, IDENTITY, type Passed, startGateway, startLine, startService } from './gateway.ts';
+import { PASSWORD, startMailSide, startTestApp, type TestApp } from '../test-app.ts';
+import {
+  aliases,
+  ask,
+  GATEWAYS,
+  IDENTITY,
+  nginxCheck,
+  type Passed,
+  startGateway,
+  startLine,
+  startService,
+} from './gateway.ts';
 
 const found = GATEWAYS.map((gateway) => ({ gateway, path: programOnPath(gateway.program) }));
 
@@ -19,7 +29,7 @@ let email: string;
 beforeAll(async () => {
   if (found.every(({ path }) => path === undefined)) return;
   side = await startMailSide();
-  api = await startTestApp(side);
+  api = await startTestApp({ ...side, env: { OPAQUE_TOKEN_TTL: 'none' } });
   apiPort = Number(new URL(await api.app.listen({ host: '127.0.0.1', port: 0 })).port);
   email = await activeUser(api);
 });
@@ -57,7 +67,7 @@ describe.each(found)('$gateway.program', ({ gateway, path }) => {
     afterAll(async () => {
       await stop();
       await service.close();
-      await line.cut();
+      await line.close();
     });
 
     test('a good token passes: the service learns who it is, and gets method, address and body as they were', async () => {
@@ -112,6 +122,26 @@ describe.each(found)('$gateway.program', ({ gateway, path }) => {
       expect(identity).not.toHaveProperty('x-auth-session');
     });
 
+    test('an opaque token passes too; of one that never expires no end is said, whatever the client says', async () => {
+      const login = await api.post('/v1/tokens', { email, password: PASSWORD, token_format: 'opaque' });
+      const { access_token: token, session } = login.json<{ access_token: string; session: { id: string } }>();
+      for (const headers of [{}, { 'X-Auth-Token-Expires': 'spoofed' }]) {
+        expect((await ask(port, '/things', { token, headers })).status).toBe(200);
+        const identity = identityIn(service.takePassed()[0]);
+        expect(identity).toMatchObject({ 'x-auth-session': [session.id], 'x-auth-scope': ['account'] });
+        expect(identity).not.toHaveProperty('x-auth-token-expires');
+      }
+    });
+
+    test('what only begins like an open path, or like one that needs a scope, is a path like any other', async () => {
+      const { access_token: token } = await logIn(api, email);
+      for (const path of ['/publicity', '/public.html', '/PUBLIC/x', '/things/public/x', '/?/public/'])
+        expect([path, (await ask(port, path)).status]).toEqual([path, 401]);
+      expect(service.takePassed()).toEqual([]);
+      expect((await ask(port, '/reportsx', { token })).status).toBe(200);
+      service.takePassed();
+    });
+
     test('a token revoked between two requests of one connection is refused at the second', async () => {
       const { access_token: token } = await logIn(api, email);
       const agent = new Agent({ keepAlive: true, maxSockets: 1 });
@@ -164,11 +194,16 @@ describe.each(found)('$gateway.program', ({ gateway, path }) => {
     test('a client cannot have the identity removed on its way by naming it in Connection', async () => {
       const { access_token: token } = await logIn(api, email);
       const { claims } = decoded(token);
-      const connection = 'close, X-Auth-User, x-auth-scope, X-Auth-Session';
+      const connection = 'close, X-Auth-User, x-auth-scope, X-AUTH-SESSION, x-auth-Token-Expires';
       const { status } = await ask(port, '/things', { token, headers: { connection } });
       expect(status).toBe(200);
       const identity = identityIn(service.takePassed()[0]);
-      expect(identity).toMatchObject({ 'x-auth-user': [claims.sub], 'x-auth-session': [claims.sid] });
+      expect(identity).toEqual({
+        'x-auth-user': [claims.sub],
+        'x-auth-session': [claims.sid],
+        'x-auth-scope': ['account'],
+        'x-auth-token-expires': [expect.any(String)],
+      });
     });
 
     test('connections to auth-api are kept', async () => {
@@ -181,14 +216,38 @@ describe.each(found)('$gateway.program', ({ gateway, path }) => {
       service.takePassed();
     });
 
-    test.each(['gone', 'silent'] as const)(
+    test('auth-api learns the token, and neither cookies nor what was asked for; from outside its answer is not to be had', async () => {
+      const { access_token: token } = await logIn(api, email);
+      line.takeSaid();
+      const headers = { cookie: 'secret-1', referer: 'http://x/secret-2' };
+      const { status } = await ask(port, '/things/secret-3?x=secret-4', {
+        method: 'POST',
+        token,
+        headers,
+        body: 'secret-5',
+      });
+      expect(status).toBe(200);
+      service.takePassed();
+      const said = line.takeSaid();
+      expect(said).toContain(`Bearer ${token}`);
+      expect(said).toMatch(/^GET \/v1\/verify\?? HTTP\/1\.1\r\n/);
+      expect(said).not.toMatch(/secret-\d/);
+      for (const path of ['/v1/verify', '/latchkey/verify', '/latchkey/v1/verify']) {
+        const answer = await ask(port, path, { token });
+        expect(Object.keys(answer.headers).filter((name) => name.startsWith('x-auth'))).toEqual([]);
+        const open = await ask(port, path);
+        expect(open.status).toSatisfy((code: number) => code === 401 || code === 404);
+      }
+      service.takePassed();
+    });
+
+    test.each(['gone', 'silent', 'out of reach'] as const)(
       'while auth-api is %s nobody passes, and afterwards it goes on',
       async (how) => {
         const { access_token: token } = await logIn(api, email);
         expect((await ask(port, '/things', { token })).status).toBe(200);
         service.takePassed();
-        if (how === 'gone') await line.cut();
-        else line.silence();
+        await line.outages[how]();
         const asked = performance.now();
         for (const { status, headers } of await Promise.all([
           ask(port, '/things', { token }),
@@ -208,5 +267,14 @@ describe.each(found)('$gateway.program', ({ gateway, path }) => {
         service.takePassed();
       },
     );
+  });
+});
+
+const nginxPath = programOnPath('nginx');
+describe.skipIf(nginxPath === undefined)('nginx’s configuration (needs nginx)', () => {
+  test('starts by itself, and not beside one that lets aliases of header names in', () => {
+    expect(nginxCheck(nginxPath ?? '')).toContain('test is successful');
+    for (const allowed of ['underscores_in_headers on;', 'ignore_invalid_headers off;'])
+      expect(nginxCheck(nginxPath ?? '', allowed)).toMatch(/"\w+" directive is duplicate/);
   });
 });

@@ -22,8 +22,13 @@ describe('traefik', () => {
   };
 
   test('drops aliases of header names and empties the identity headers at every entry point', () => {
-    for (const { http: options } of Object.values(entryPoints)) {
+    for (const entryPoint of Object.values(entryPoints)) {
+      const { http: options } = entryPoint;
+      // What a client lists in Connection is removed before our headers are set, unless this says otherwise.
+      expect(entryPoint).not.toHaveProperty('forwardedHeaders');
       expect(options).toMatchObject({ aliasHeadersStrategy: 'delete', middlewares: ['strip-identity@file'] });
+      expect(options).toMatchObject({ sanitizePath: true });
+      expect(Object.keys(options.encodedCharacters)).toHaveLength(7);
       expect(Object.values(options.encodedCharacters)).not.toContain(true);
     }
     const stripped = http.middlewares['strip-identity']?.headers?.customRequestHeaders ?? {};
@@ -53,6 +58,7 @@ describe('traefik', () => {
 describe('envoy', () => {
   interface Service {
     path_prefix?: string;
+    server_uri: object;
     path_override: string;
     authorization_response: { allowed_upstream_headers: { patterns: { exact: string }[] } };
   }
@@ -65,6 +71,7 @@ describe('envoy', () => {
     typed_config: {
       mutations: { request_mutations: { remove_on_match: { key_matcher: { safe_regex: { regex: string } } } }[] };
       failure_mode_allow: boolean;
+      status_on_error: object;
       http_service: Service;
     };
   }
@@ -97,11 +104,21 @@ describe('envoy', () => {
   });
 
   test('asks auth-api with nothing of the client in the address, on every route but the open one, and is closed when it fails', () => {
-    expect(manager).toMatchObject({ normalize_path: true, path_with_escaped_slashes_action: 'REJECT_REQUEST' });
-    expect(authz?.failure_mode_allow).toBe(false);
+    expect(manager).toMatchObject({
+      normalize_path: true,
+      merge_slashes: true,
+      path_with_escaped_slashes_action: 'REJECT_REQUEST',
+      common_http_protocol_options: { headers_with_underscores_action: 'DROP_HEADER' },
+    });
+    expect(authz).toMatchObject({
+      failure_mode_allow: false,
+      status_on_error: { code: 'ServiceUnavailable' },
+      clear_route_cache: false,
+    });
     const own = routes.map(({ typed_per_filter_config: config }) => config?.['envoy.filters.http.ext_authz']);
     const services = [authz?.http_service, ...own.map((settings) => settings?.check_settings?.http_service)];
     for (const service of services.filter((found) => found !== undefined)) {
+      expect(service.server_uri).toMatchObject({ cluster: 'latchkey', timeout: '3s' });
       expect(service.path_override).toMatch(/^\/v1\/verify(\?scope=reports:read)?$/);
       expect(service).not.toHaveProperty('path_prefix');
       const { patterns } = service.authorization_response.allowed_upstream_headers;

@@ -14,6 +14,7 @@ import { createJti } from '../../src/domain/token-identity.ts';
 import type { AuditEvent } from '../../src/store/audit.ts';
 import { createSigningKeyStore } from '../../src/store/signing-keys.ts';
 import { expectProblem } from '../expect-problem.ts';
+import { LAG_MAX, outsideVerifier } from '../feed/feed-suite.ts';
 import { MASTER_KEY, PUBLIC_URL, type TestApp } from '../test-app.ts';
 import { type Keys, kidOf, SOON, startKeys } from './keys-suite.ts';
 
@@ -106,6 +107,38 @@ test('what it has signed is refused everywhere, seen or not, and sessions go on 
     `SELECT actor_type, details FROM audit_events WHERE type = 'signing_key.revoked'`,
   );
   expect(events).toEqual([{ actor_type: 'client', details: { kid } }]);
+});
+
+test('verifiers outside follow the keys: through rotations, and of a revoked one each knows within the lag bound', async () => {
+  const url = await keys.other.app.listen({ host: '127.0.0.1', port: 0 });
+  const verifiers = [
+    await outsideVerifier(keys.api, url),
+    await outsideVerifier(keys.api, url, { redis: keys.redis.url }),
+  ];
+  const before = await keys.session();
+  const everyAnswer = (token: string) => Promise.all(verifiers.map(({ answer }) => answer(token)));
+  expect(await everyAnswer(before.access_token)).toEqual(['good', 'good']);
+  for (let rotation = 0; rotation < 2; rotation += 1) {
+    await keys.ripen();
+    expect((await keys.rotate()).statusCode).toBe(200);
+    const { access_token: token } = await keys.session();
+    // A key that is made and used within moments is asked for at most once per window.
+    await vi.waitFor(async () => expect(await everyAnswer(token)).toEqual(['good', 'good']), SOON);
+    expect(await everyAnswer(before.access_token)).toEqual(['good', 'good']);
+  }
+  const { access_token: seen } = await keys.session();
+  const kid = kidOf(seen);
+  const forge = await thief(kid);
+  expect(await everyAnswer(seen)).toEqual(['good', 'good']);
+  expect(await everyAnswer(await forge())).toEqual(['good', 'good']);
+  expect((await keys.revoke(kid)).statusCode).toBe(204);
+  const answered = performance.now();
+  const refused = ['token_revoked', 'token_revoked'];
+  await vi.waitFor(async () => {
+    for (const token of [seen, await forge()]) expect(await everyAnswer(token)).toEqual(refused);
+    for (const instance of everywhere()) expect(await keys.verify(await forge(), instance)).toBe(401);
+  }, SOON);
+  expect(performance.now() - answered).toBeLessThan(LAG_MAX);
 });
 
 test('a revocation that ended between PostgreSQL and Redis is completed by whoever reads; so is one that is repeated', async () => {
