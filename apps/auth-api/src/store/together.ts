@@ -14,37 +14,50 @@ interface Waiting<Question, Answer> {
 /**
  * @param most questions of a call at most.
  * @param ask one call. It answers each question, in their order; an error among them is that of its question alone.
- * @returns asks one question, together with all of the same turn of the event loop.
+ * @returns asks one question: at once if nothing is being asked, else with all that come until that is answered. On Redis Cluster, where users
+ *   have slots of their own, each alone and at once.
  */
 export function together<Question, Answer>(
   redis: RedisConnection,
   most: number,
   ask: (questions: readonly Question[]) => Promise<readonly (Answer | Error)[]>,
 ): (question: Question) => Promise<Answer> {
-  // Users have slots of their own.
-  const atOnce = redis.isCluster ? 1 : most;
-  let waiting: Waiting<Question, Answer>[] = [];
+  const waiting: Waiting<Question, Answer>[] = [];
+  let asking = false;
 
-  async function askThese(asked: readonly Waiting<Question, Answer>[]): Promise<void> {
-    try {
-      const answers = await ask(asked.map(({ question }) => question));
-      for (const [index, said] of answers.entries()) {
-        if (said instanceof Error) asked[index]?.fail(said);
-        else asked[index]?.answer(said);
-      }
-    } catch (error) {
-      for (const { fail } of asked) fail(error);
-    }
+  function askThese(asked: readonly Waiting<Question, Answer>[], goOn: () => void): void {
+    ask(asked.map(({ question }) => question)).then(
+      (answers) => {
+        // Redis answers the next ones while these are dealt with.
+        goOn();
+        for (const [index, said] of answers.entries()) {
+          if (said instanceof Error) asked[index]?.fail(said);
+          else asked[index]?.answer(said);
+        }
+      },
+      (error) => {
+        goOn();
+        for (const { fail } of asked) fail(error);
+      },
+    );
   }
 
-  function askAll(): void {
-    const asked = waiting;
-    waiting = [];
-    for (let first = 0; first < asked.length; first += atOnce) void askThese(asked.slice(first, first + atOnce));
+  function askWaiting(): void {
+    asking = waiting.length > 0;
+    if (asking) askThese(waiting.splice(0, most), askWaiting);
   }
 
   return (question) =>
     new Promise((answer, fail) => {
-      if (waiting.push({ question, answer, fail }) === 1) setImmediate(askAll);
+      const one = { question, answer, fail };
+      if (redis.isCluster) {
+        askThese([one], () => undefined);
+        return;
+      }
+      waiting.push(one);
+      if (asking) return;
+      asking = true;
+      // With those of this turn of the event loop.
+      setImmediate(askWaiting);
     });
 }
