@@ -14,6 +14,11 @@ const ID_LENGTH = 22;
 /** The last character holds two bits of the id; the others are zero. */
 const LAST = 'AQgw';
 
+/** The six bits of each character of base64url (RFC 4648 section 5); of any other character -1. */
+const BITS = new Int8Array(256).fill(-1);
+for (const [bits, character] of [...'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'].entries())
+  BITS[character.charCodeAt(0)] = bits;
+
 /** What stands in place of a second. */
 const FREE = 0;
 const FORGOTTEN = 1;
@@ -49,6 +54,26 @@ export function createIdTable() {
     text.length === ID_LENGTH &&
     LAST.includes(text.charAt(ID_LENGTH - 1)) &&
     bytes.write(text, 'base64url') === ID_BYTES;
+
+  const bitsAt = (text: Uint8Array, at: number): number => BITS[text[at] ?? 0] ?? -1;
+
+  /** The same where the text is bytes already, without a string made. */
+  function readBytes(text: Uint8Array, from: number): boolean {
+    let all = 0;
+    let at = from;
+    for (let byte = 0; byte < ID_BYTES - 1; byte += 3, at += 4) {
+      const bits =
+        (bitsAt(text, at) << 18) | (bitsAt(text, at + 1) << 12) | (bitsAt(text, at + 2) << 6) | bitsAt(text, at + 3);
+      all |= bits;
+      bytes[byte] = bits >> 16;
+      bytes[byte + 1] = bits >> 8;
+      bytes[byte + 2] = bits;
+    }
+    const last = (bitsAt(text, at) << 6) | bitsAt(text, at + 1);
+    bytes[ID_BYTES - 1] = last >> 4;
+    // Below zero if any was no character of base64url.
+    return (all | last) >= 0 && (last & 15) === 0;
+  }
 
   const secondOf = (slot: number): number => table[slot * WORDS + WORDS - 1] ?? FREE;
 
@@ -92,19 +117,32 @@ export function createIdTable() {
     }
   }
 
+  /** Adds the id that was read. */
+  function hold(until: number): void {
+    if (taken >= slots * FULL) {
+      const [first = 0, second = 0, third = 0, fourth = 0] = id;
+      makeAnew(2 * (size + 1));
+      id.set([first, second, third, fourth]);
+    }
+    const slot = find();
+    const known = secondOf(slot);
+    if (known === FREE) taken += 1;
+    if (known <= FORGOTTEN) size += 1;
+    write(slot, Math.max(known, writable(until)));
+  }
+
   return {
     /** @returns false for what is no id of 128 bits, which it can't hold. */
     add(text: string, until: number): boolean {
       if (!read(text)) return false;
-      if (taken >= slots * FULL) {
-        makeAnew(2 * (size + 1));
-        read(text);
-      }
-      const slot = find();
-      const known = secondOf(slot);
-      if (known === FREE) taken += 1;
-      if (known <= FORGOTTEN) size += 1;
-      write(slot, Math.max(known, writable(until)));
+      hold(until);
+      return true;
+    },
+
+    /** The same of the 22 characters from there on. */
+    addBytes(text: Uint8Array, from: number, until: number): boolean {
+      if (!readBytes(text, from)) return false;
+      hold(until);
       return true;
     },
 

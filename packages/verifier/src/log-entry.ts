@@ -19,6 +19,26 @@ export function writeEntry(revocation: NewRevocation): [name: string, text: stri
   return ['sid', `${from} ${sessionId}${user === undefined ? '' : ` ${user}`}`];
 }
 
+const [S, I, D, SPACE, ZERO = 0] = Buffer.from('sid 0');
+/** Where the id begins in "until 0 id user": seconds have ten digits until the year 2286. */
+export const SESSION_AT = 13;
+/** An id of ours has 22 characters. */
+const SESSION_END = SESSION_AT + 22;
+
+/** @returns `until`, if the entry is of a whole session with an id of ours; undefined for any other. No string is made. */
+export function untilOfSession(name: Uint8Array, text: Uint8Array): number | undefined {
+  if (name.length !== 3 || name[0] !== S || name[1] !== I || name[2] !== D) return undefined;
+  if (text[10] !== SPACE || text[11] !== ZERO || text[12] !== SPACE) return undefined;
+  if (text.length > SESSION_END && text[SESSION_END] !== SPACE) return undefined;
+  let until = 0;
+  for (let at = 0; at < 10; at += 1) {
+    const digit = (text[at] ?? 0) - ZERO;
+    if (digit < 0 || digit > 9) return undefined;
+    until = 10 * until + digit;
+  }
+  return until;
+}
+
 /** @returns undefined for an entry this release does not understand: a newer one wrote it, for newer readers. */
 export function readEntry(name: string, text: string): Revocation | undefined {
   const untilEnd = text.indexOf(' ');

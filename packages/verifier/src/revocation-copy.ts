@@ -155,12 +155,17 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     return true;
   }
 
+  /** @returns until when the entry matters. */
+  function takeOne(id: string, revocation: Revocation | undefined): number {
+    if (revocation) revoked.apply(revocation);
+    onEntry?.(id, revocation);
+    return revocation?.until ?? 0;
+  }
+
   function take(entries: readonly Entry[]): void {
     for (const [id, [name, text]] of entries) {
-      const revocation = readEntry(String(name), String(text));
-      if (revocation) revoked.apply(revocation);
-      onEntry?.(String(id), revocation);
-      positionUntil = revocation?.until ?? 0;
+      const until = onEntry ? undefined : revoked.applyBytes(name, text);
+      positionUntil = until ?? takeOne(String(id), readEntry(String(name), String(text)));
     }
     position = String(entries.at(-1)?.[0] ?? position);
   }

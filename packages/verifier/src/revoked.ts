@@ -1,6 +1,7 @@
 /** What is known to be revoked, whoever told it: the one place that decides whether a token is refused. */
 
 import { createIdTable } from './id-table.ts';
+import { SESSION_AT, untilOfSession } from './log-entry.ts';
 
 /** Microseconds since the epoch by the clock of the issuer's Redis. */
 export type Microseconds = number;
@@ -96,6 +97,18 @@ export function createRevoked() {
         const known = sessionsFrom.get(sessionId) ?? { from, until };
         sessionsFrom.set(sessionId, { from: Math.min(from, known.from), until: Math.max(until, known.until) });
       }
+    },
+
+    /**
+     * The same of an entry of the log (log-entry.ts), if it is a whole session of ours: nearly all are, and a million are read without a string
+     * made.
+     * @returns its `until`; undefined for any other entry, which is not applied.
+     */
+    applyBytes(name: Uint8Array, text: Uint8Array): number | undefined {
+      const until = untilOfSession(name, text);
+      if (until === undefined || !sessions.addBytes(text, SESSION_AT, until)) return undefined;
+      changes += 1;
+      return until;
     },
 
     /** How often what is refused has changed so as to be more. */

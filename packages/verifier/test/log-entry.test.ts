@@ -1,5 +1,7 @@
+import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { type NewRevocation, readEntry, writeEntry } from '../src/log-entry.ts';
+import { createRevoked } from '../src/revoked.ts';
 
 test.each<NewRevocation>([
   { sessionId: 'kZ0v1mJ4QmS5o0gq2u8f7A', from: 0, user: '0b8f1f6e-6a0e-4a53-9a53-0d7f3b1c2e4d' },
@@ -16,4 +18,42 @@ test.each<NewRevocation>([
 test('an entry of a newer release is none of this one, and what it adds to a session is not taken for its id', () => {
   expect(readEntry('galaxy', '1795800660 0 m31')).toBeUndefined();
   expect(readEntry('sid', '1795800660 0 phone ada and more')).toMatchObject({ sessionId: 'phone' });
+});
+
+const id = fc.uint8Array({ minLength: 16, maxLength: 16 }).map((bytes) => Buffer.from(bytes).toString('base64url'));
+const wholeSession = fc
+  .record({ until: fc.integer({ min: 1e9, max: 9_999_999_999 }), id, user: fc.option(fc.uuid(), { nil: undefined }) })
+  .map(({ until, id, user }) => `${until} 0 ${id}${user === undefined ? '' : ` ${user}`}`);
+
+test('the entry of a whole session is read from its bytes as from its text', () => {
+  fc.assert(
+    fc.property(wholeSession, (text) => {
+      const [byBytes, byText] = [createRevoked(), createRevoked()];
+      const entry = readEntry('sid', text);
+      if (entry) byText.apply(entry);
+      expect(byBytes.applyBytes(Buffer.from('sid'), Buffer.from(text))).toBe(entry?.until);
+      expect([...byBytes.lines()]).toEqual([...byText.lines()]);
+      expect(byBytes.size()).toBe(1);
+    }),
+  );
+});
+
+test('whatever else an entry is, it is left to the text or read the same', () => {
+  const damage = fc.record({ at: fc.nat(80), with: fc.string({ maxLength: 2 }), without: fc.nat(3) });
+  const name = fc.constantFrom('sid', 'sub', 'kid', 'six', 'si', 'side');
+  fc.assert(
+    fc.property(name, wholeSession, fc.array(damage, { minLength: 1, maxLength: 2 }), (name, whole, damages) => {
+      const text = damages.reduce(
+        (text, { at, with: more, without }) => text.slice(0, at) + more + text.slice(at + without),
+        whole,
+      );
+      const [byBytes, byText] = [createRevoked(), createRevoked()];
+      const until = byBytes.applyBytes(Buffer.from(name), Buffer.from(text));
+      const entry = readEntry(name, text);
+      if (until !== undefined && entry) byText.apply(entry);
+      expect([...byBytes.lines()]).toEqual([...byText.lines()]);
+      if (until !== undefined) expect(entry?.until).toBe(until);
+    }),
+    { numRuns: 2000 },
+  );
 });
