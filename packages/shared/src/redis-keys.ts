@@ -84,7 +84,7 @@ export const keyConventions = {
     ttl: null,
     writers: 'auth-api',
     meaning:
-      'The revocation log: {sid, from, until, user}: of this session (of `user`) what was issued at `from` or later is refused; {sub, cutoff, until}: of this user what was issued at `cutoff` or before (microseconds); {kid, until}: whatever this key has signed. `until` is the second in which the last of it has expired. Trimmed to that at each write, so reading it from its start gives all that still matters.',
+      'The revocation log: one field an entry, `sid` "until from id user": of this session (of this user) what was issued at `from` or later is refused; `sub` "until cutoff id": of this user what was issued at `cutoff` or before (microseconds); `kid` "until 0 id": whatever this key has signed. `until` is the second in which the last of it has expired. Trimmed to that at each write, so reading it from its start gives all that still matters.',
   },
   rateLimit: {
     pattern: 'latchkey:rate-limit:<limit>:<HMAC-SHA-256 of the subject, base64url>',
