@@ -18,7 +18,7 @@ interface Waiting<Question, Answer> {
  *   have slots of their own, each alone and at once.
  */
 export function together<Question, Answer>(
-  redis: RedisConnection,
+  redis: Pick<RedisConnection, 'isCluster'>,
   most: number,
   ask: (questions: readonly Question[]) => Promise<readonly (Answer | Error)[]>,
 ): (question: Question) => Promise<Answer> {

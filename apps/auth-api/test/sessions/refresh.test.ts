@@ -31,6 +31,22 @@ test('of one token by 1000 callers over two instances gives one successor and no
   expect(new Set(answers.map((answer) => answer.json().refresh_token)).size).toBe(1);
 });
 
+test('and introspection, asked of many sessions at the same moment, tell each of its own; a damaged record fails alone', async () => {
+  const user = await suite.newUser();
+  const sessions = [await suite.jwt(user), await suite.jwt(user), await suite.jwt(user), await suite.jwt(user)];
+  const [, ended, damaged] = sessions;
+  if (!ended || !damaged) throw new Error('no sessions');
+  await suite.redis.del(suite.keys.session(user.id, ended.session.id));
+  const active = await Promise.all(sessions.map(({ access_token }) => suite.introspect(access_token)));
+  expect(active.map(({ active }) => active)).toEqual(sessions.map((session) => session !== ended));
+
+  await suite.redis.set(suite.keys.session(user.id, damaged.session.id), 'no hash');
+  const answers = await Promise.all(sessions.map(({ refresh_token }) => suite.refresh(refresh_token)));
+  expect(answers.map(({ statusCode }) => statusCode)).toEqual([200, 401, 503, 200]);
+  const others = answers.filter(({ statusCode }) => statusCode === 200).map((answer) => answer.json().session.id);
+  expect(others).toEqual([sessions[0]?.session.id, sessions[3]?.session.id]);
+});
+
 test('whose reply was lost can be repeated, even after the successor was used', async () => {
   const first = await suite.jwt(await suite.newUser());
   const second = await suite.refreshed(first);

@@ -1,0 +1,67 @@
+import { expect, test } from 'vitest';
+import { together } from '../src/store/together.ts';
+
+/** Questions are numbers, and answered tenfold when told to. */
+function asked({ isCluster = false, most = 3 } = {}) {
+  const calls: { questions: readonly number[]; settle: PromiseWithResolvers<readonly (number | Error)[]> }[] = [];
+  const ask = together<number, number>({ isCluster }, most, (questions) => {
+    const settle = Promise.withResolvers<readonly (number | Error)[]>();
+    calls.push({ questions, settle });
+    return settle.promise;
+  });
+  return { ask, calls, questions: () => calls.map(({ questions }) => questions) };
+}
+
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+const tenfold = (questions: readonly number[]) => questions.map((question) => 10 * question);
+
+test('all of one turn are asked in one call, and those that come meanwhile in the next, no more at once than may be', async () => {
+  const { ask, calls, questions } = asked();
+  const first = [ask(1), ask(2)];
+  await turn();
+  expect(questions()).toEqual([[1, 2]]);
+  const later = [3, 4, 5, 6].map(ask);
+  await turn();
+  expect(questions()).toEqual([[1, 2]]);
+  calls[0]?.settle.resolve(tenfold([1, 2]));
+  expect(await Promise.all(first)).toEqual([10, 20]);
+  expect(questions()).toEqual([
+    [1, 2],
+    [3, 4, 5],
+  ]);
+  calls[1]?.settle.resolve(tenfold([3, 4, 5]));
+  await turn();
+  calls[2]?.settle.resolve(tenfold([6]));
+  expect(await Promise.all(later)).toEqual([30, 40, 50, 60]);
+  const last = ask(7);
+  await turn();
+  expect(questions()).toHaveLength(4);
+  calls[3]?.settle.resolve([70]);
+  expect(await last).toBe(70);
+});
+
+test('an error among the answers is that of its question alone', async () => {
+  const { ask, calls } = asked();
+  const all = Promise.allSettled([ask(1), ask(2), ask(3)]);
+  await turn();
+  calls[0]?.settle.resolve([10, new Error('damaged'), 30]);
+  expect((await all).map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
+});
+
+test('a call that fails fails those asked in it; those that wait are asked', async () => {
+  const { ask, calls } = asked();
+  const first = Promise.allSettled([ask(1), ask(2)]);
+  await turn();
+  const next = ask(3);
+  calls[0]?.settle.reject(new Error('Redis is away'));
+  expect((await first).map(({ status }) => status)).toEqual(['rejected', 'rejected']);
+  calls[1]?.settle.resolve([30]);
+  expect(await next).toBe(30);
+});
+
+test('on Redis Cluster each is asked alone and at once, as users have slots of their own', () => {
+  const { ask, questions } = asked({ isCluster: true });
+  void ask(1);
+  void ask(2);
+  expect(questions()).toEqual([[1], [2]]);
+});
