@@ -308,9 +308,15 @@ export async function buildApp({ env, logger, namespace, ...given }: AppOptions)
     'Since the revocation copy was surely up to date',
     () => revocationCopy.lag() / 1000,
   );
+  metrics.gauge(
+    'latchkey_revocation_lag_max_seconds',
+    'At that lag every token is refused',
+    () => env.REVOCATION_LAG_MAX_MS / 1000,
+  );
   metrics.gauge('latchkey_revoked_sessions', 'Sessions in the revocation copy', () => revocationCopy.size());
   metrics.gauge('latchkey_revocation_listeners', 'Verifiers on the revocation feed', () => feed.listeners());
   metrics.gauge('latchkey_password_queue_length', 'Hashes waiting for a thread', () => passwords.queued());
+  metrics.gauge('latchkey_password_queue_limit', 'Hashes that may wait for a thread', () => passwords.queueLimit);
 
   // What applies to every request
   // JSON is the one language of the API; an empty body is none, whatever its type says.
