@@ -207,10 +207,11 @@ export async function buildApp({ env, logger, namespace, ...given }: AppOptions)
   });
   const mailQueue = createMailQueue(queueConnection, keys, reportLost('redis'));
   const outbox = createOutbox(db);
-  const relay = createMailRelay({ outbox, queue: mailQueue, logger, ...given.relay });
+  const relay = createMailRelay({ outbox, allowed: schema.demand, queue: mailQueue, logger, ...given.relay });
   const failedMails = createFailedMails({ queue: mailQueue, outbox, audit, kick: relay.kick });
   const housekeeping = createHousekeeping({
     users,
+    allowed: schema.demand,
     logger,
     withdrawMails: mailQueue.remove,
     unconfirmedAfter: env.ACTIVATION_KEY_TTL + env.ACTIVATION_RENEWAL_TTL + KEEP_UNCONFIRMED,

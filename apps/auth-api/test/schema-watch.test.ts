@@ -105,13 +105,20 @@ describe('a newer database', () => {
 });
 
 test('what is taken away under a running instance ends its work within seconds, without anybody asking /readyz', async () => {
-  const { url, note } = await database();
+  const { url, note, client } = await database();
   const api = await testApp({ databaseUrl: url });
   const { access_token: token } = await logIn(api, await activeUser(api));
   expect((await api.get('/v1/me', token)).statusCode).toBe(200);
   await note('20990101000000_contract_locale');
   await vi.waitFor(async () => expect((await api.get('/v1/me', token)).statusCode).toBe(503), { timeout: 15_000 });
   await expectRefusing(api, token);
+  // Nothing behind the requests' back either: a mail that is owed stays as it is.
+  await client.query(
+    `INSERT INTO mail_outbox (id, name, payload) VALUES (gen_random_uuid(), 'password-changed', '{"to": "ada@example.test"}')`,
+  );
+  await vi.waitFor(() => expect(api.logs.join('')).toContain('the mail relay cannot work'));
+  const { rows } = await client.query('SELECT published_at FROM mail_outbox');
+  expect(rows).toEqual([{ published_at: null }]);
   expect(api.logs.filter((line) => line.includes('cannot use the database as it is'))).toHaveLength(1);
   expect((await api.get('/metrics')).body).toMatch(/latchkey_dependency_errors_total\{dependency="postgresql"\} [1-9]/);
 });

@@ -453,6 +453,17 @@ const silent: Event[] = [
     does: { [api('up')]: gone },
   },
   {
+    alert: 'AuthApiInstanceDown',
+    when: 'an instance begins anew',
+    lasted: 30,
+    does: {
+      [api('up')]: [
+        { value: 0, minutes: 5 },
+        { value: 1, minutes: 30 },
+      ],
+    },
+  },
+  {
     alert: 'AuthApiNotReady',
     when: 'PostgreSQL begins anew',
     lasted: 9,
