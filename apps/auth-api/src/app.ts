@@ -9,7 +9,7 @@ import { connectRedis, onServerChange } from '@latchkey/shared/redis-connections
 import { redisKeys } from '@latchkey/shared/redis-keys';
 import { createRevocationCopy } from '@latchkey/verifier/revocation-copy';
 import { createVerifier } from '@latchkey/verifier/verifier';
-import fastify, { LogController } from 'fastify';
+import fastify, { type FastifyPluginAsync, LogController } from 'fastify';
 import type { Logger } from 'pino';
 import { createAccount } from './domain/account.ts';
 import { createActivation } from './domain/activation.ts';
@@ -31,6 +31,7 @@ import { createPasswords } from './domain/passwords.ts';
 import { createRegistration } from './domain/registration.ts';
 import { createRevocation } from './domain/revocation.ts';
 import { createRevocationFeed } from './domain/revocation-feed.ts';
+import { createSchemaWatch } from './domain/schema-watch.ts';
 import { createSessions } from './domain/sessions.ts';
 import { createSigningKeys, keyLives, type SigningKeysOptions } from './domain/signing-keys.ts';
 import type { Env } from './env.ts';
@@ -62,6 +63,7 @@ import { createAuditStore } from './store/audit.ts';
 import { createClientStore } from './store/clients.ts';
 import { createDirectory } from './store/directory.ts';
 import { createHighWaterStore } from './store/high-water.ts';
+import { knownMigrations } from './store/known-migrations.ts';
 import { createMailKeyStore } from './store/mail-keys.ts';
 import { createMailQueue } from './store/mail-queue.ts';
 import { createOutbox } from './store/outbox.ts';
@@ -192,6 +194,7 @@ export async function buildApp({ env, logger, namespace, ...given }: AppOptions)
     // A token issued while ACCESS_TOKEN_TTL was longer must not outlive what the log says of it.
     maxTokenAge: env.ACCESS_TOKEN_TTL,
   });
+  const schema = createSchemaWatch({ known: () => knownMigrations(db), logger });
   const passwords = createPasswords();
   const users = createUserStore(db);
   const audit = createAudit(createAuditStore(db), logger);
@@ -204,10 +207,11 @@ export async function buildApp({ env, logger, namespace, ...given }: AppOptions)
   });
   const mailQueue = createMailQueue(queueConnection, keys, reportLost('redis'));
   const outbox = createOutbox(db);
-  const relay = createMailRelay({ outbox, queue: mailQueue, logger, ...given.relay });
+  const relay = createMailRelay({ outbox, allowed: schema.demand, queue: mailQueue, logger, ...given.relay });
   const failedMails = createFailedMails({ queue: mailQueue, outbox, audit, kick: relay.kick });
   const housekeeping = createHousekeeping({
     users,
+    allowed: schema.demand,
     logger,
     withdrawMails: mailQueue.remove,
     unconfirmedAfter: env.ACTIVATION_KEY_TTL + env.ACTIVATION_RENEWAL_TTL + KEEP_UNCONFIRMED,
@@ -308,9 +312,15 @@ export async function buildApp({ env, logger, namespace, ...given }: AppOptions)
     'Since the revocation copy was surely up to date',
     () => revocationCopy.lag() / 1000,
   );
+  metrics.gauge(
+    'latchkey_revocation_lag_max_seconds',
+    'At that lag every token is refused',
+    () => env.REVOCATION_LAG_MAX_MS / 1000,
+  );
   metrics.gauge('latchkey_revoked_sessions', 'Sessions in the revocation copy', () => revocationCopy.size());
   metrics.gauge('latchkey_revocation_listeners', 'Verifiers on the revocation feed', () => feed.listeners());
   metrics.gauge('latchkey_password_queue_length', 'Hashes waiting for a thread', () => passwords.queued());
+  metrics.gauge('latchkey_password_queue_limit', 'Hashes that may wait for a thread', () => passwords.queueLimit);
 
   // What applies to every request
   // JSON is the one language of the API; an empty body is none, whatever its type says.
@@ -330,29 +340,34 @@ export async function buildApp({ env, logger, namespace, ...given }: AppOptions)
   });
 
   // The routes
-  await app.register(accountRoutes, { prefix: '/v1', registration, activation, rateLimits });
-  await app.register(meRoutes, { prefix: '/v1', users, account, rateLimits });
-  await app.register(passwordResetRoutes, { prefix: '/v1', passwordReset, rateLimits });
-  await app.register(emailChangeRoutes, { prefix: '/v1', emailChange, rateLimits });
-  await app.register(tokenRoutes, { prefix: '/v1', login, rateLimits });
-  await app.register(sessionRoutes, { prefix: '/v1', sessions });
   await app.register(verifyRoutes, { prefix: '/v1' });
   await app.register(revocationRoutes, { prefix: '/v1', feed });
-  await app.register(oauthRoutes, { clients, operators, issuer: env.PUBLIC_URL });
-  await app.register(adminRoutes, { prefix: '/v1/admin', operators, failedMails });
   await app.register(wellKnownRoutes, { signingKeys });
-  await app.register(pageRoutes, {
-    activation,
-    passwordReset,
-    emailChange,
-    rateLimits,
-    publicUrl: env.PUBLIC_URL,
-  });
+  // What may touch the database does only while that is as this build needs it.
+  const databaseRoutes: FastifyPluginAsync = async (inDatabase) => {
+    inDatabase.addHook('onRequest', schema.demand);
+    await inDatabase.register(accountRoutes, { prefix: '/v1', registration, activation, rateLimits });
+    await inDatabase.register(meRoutes, { prefix: '/v1', users, account, rateLimits });
+    await inDatabase.register(passwordResetRoutes, { prefix: '/v1', passwordReset, rateLimits });
+    await inDatabase.register(emailChangeRoutes, { prefix: '/v1', emailChange, rateLimits });
+    await inDatabase.register(tokenRoutes, { prefix: '/v1', login, rateLimits });
+    await inDatabase.register(sessionRoutes, { prefix: '/v1', sessions });
+    await inDatabase.register(oauthRoutes, { clients, operators, issuer: env.PUBLIC_URL });
+    await inDatabase.register(adminRoutes, { prefix: '/v1/admin', operators, failedMails });
+    await inDatabase.register(pageRoutes, {
+      activation,
+      passwordReset,
+      emailChange,
+      rateLimits,
+      publicUrl: env.PUBLIC_URL,
+    });
+  };
+  await app.register(databaseRoutes);
   await app.register(operationRoutes, {
     metrics,
     checks: {
       postgresql: () => db.$queryRaw`SELECT 1`,
-      migrations: () => users.migrated(),
+      migrations: () => schema.check(),
       signing_keys: () => signingKeys.ensure(),
       // On Cluster by the node everything depends on.
       redis: () => redis.exists(keys.epoch),
@@ -372,10 +387,12 @@ export async function buildApp({ env, logger, namespace, ...given }: AppOptions)
     follower.start();
     relay.start();
     // In the background: a service that starts before its database must still start.
+    schema.start();
     housekeeping.start();
     signingKeys.start();
   });
   app.addHook('onClose', async () => {
+    schema.stop();
     housekeeping.stop();
     replay.stop();
     signingKeys.stop();

@@ -1,4 +1,5 @@
 /** Tells an error of a dependency that is down from an error of ours. */
+import { NotReady } from './not-ready.ts';
 
 export type DependencyName = 'postgresql' | 'redis';
 
@@ -35,6 +36,7 @@ const REDIS_NAMES = new Set(['MaxRetriesPerRequestError', 'ReplyError', 'AbortEr
 /** @returns the dependency that is down, or undefined when the error is not about one. */
 export function unavailableDependency(error: unknown): DependencyName | undefined {
   if (!(error instanceof Error)) return undefined;
+  if (error instanceof NotReady) return error.dependency;
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
   if (isPostgres(error, code)) return 'postgresql';
   // The one other client on a request's path is ioredis, whose socket errors come bare.

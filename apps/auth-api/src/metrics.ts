@@ -1,4 +1,6 @@
 /** What auth-api counts; names and units as Prometheus wants them. */
+import { totalmem } from 'node:os';
+import { getHeapStatistics } from 'node:v8';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 
 export type Metrics = ReturnType<typeof createMetrics>;
@@ -7,6 +9,20 @@ export function createMetrics() {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const registers = [registry];
+  const gauge = (name: string, help: string, read: () => number) =>
+    new Gauge({
+      name,
+      help,
+      registers,
+      collect() {
+        this.set(read());
+      },
+    });
+  gauge('latchkey_heap_limit_bytes', 'What the heap may grow to', () => getHeapStatistics().heap_size_limit);
+  // Without a limit it says 0, or more than there is.
+  gauge('latchkey_memory_limit_bytes', 'What the process may take: its container, or the machine', () =>
+    Math.min(process.constrainedMemory() || Number.POSITIVE_INFINITY, totalmem()),
+  );
   return {
     registry,
     requests: new Histogram({
@@ -23,14 +39,6 @@ export function createMetrics() {
       registers,
     }),
     /** A gauge that is asked when it is scraped. */
-    gauge: (name: string, help: string, read: () => number) =>
-      new Gauge({
-        name,
-        help,
-        registers,
-        collect() {
-          this.set(read());
-        },
-      }),
+    gauge,
   };
 }

@@ -1,4 +1,11 @@
 /** A dependency answers but cannot be used as it is. The message goes to operators through `/readyz`: it holds no secret. */
 export class NotReady extends Error {
   override readonly name = 'NotReady';
+  /** The one a request fails for; undefined: no request does. */
+  readonly dependency: 'postgresql' | undefined;
+
+  constructor(message: string, { dependency, ...options }: ErrorOptions & { dependency?: 'postgresql' } = {}) {
+    super(message, options);
+    this.dependency = dependency;
+  }
 }

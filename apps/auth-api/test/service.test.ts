@@ -2,7 +2,7 @@ import { applyMigrations } from '@latchkey/dev-stack/migrations';
 import { createTestDatabase } from '@latchkey/dev-stack/test-database';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, inject, onTestFinished, test, vi } from 'vitest';
-import { startApi } from './outage-probe.ts';
+import { expectUnavailable, startApi } from './outage-probe.ts';
 import { startTestApp, type TestApp, testEnvironment } from './test-app.ts';
 
 let api: TestApp;
@@ -119,6 +119,8 @@ test('a database that is not migrated leaves the app alive but not ready, saying
     postgresql: { status: 'up' },
     migrations: { status: 'down', reason: expect.stringContaining('pnpm migrate') },
   });
+  expectUnavailable(await early.register('ada@example.test'));
   await applyMigrations(database.url);
   await early.becomesReady();
+  expect((await early.register('ada@example.test')).status).toBe(202);
 });

@@ -12,7 +12,8 @@ export async function applyMigrations(databaseUrl: string): Promise<void> {
   const lines: string[] = [];
   const { ended } = startProcess({
     command: process.execPath,
-    args: [migrateScript],
+    // No older release is about.
+    args: [migrateScript, '--contract'],
     env: { ...inheritedEnvironment(), DATABASE_URL: databaseUrl },
     endSignal: 'SIGTERM',
     output: (line) => lines.push(line),

@@ -41,6 +41,11 @@ const OPTIONAL_PROGRAMS = [
     missing: 'Postfix is missing and cannot be installed from here: the test through it is skipped.',
   },
   {
+    names: ['promtool'],
+    aptPackage: 'prometheus',
+    missing: 'promtool is missing and cannot be installed from here: the tests of the alert rules are skipped.',
+  },
+  {
     names: ['openssl'],
     aptPackage: 'openssl',
     missing: 'openssl is missing and cannot be installed from here: the tests of TLS to Redis are skipped.',

@@ -9,6 +9,7 @@ import { PrismaPg } from '@prisma/adapter-pg';
 import { bindMigrationAwareSqlAdapterFactory, DriverAdapterError } from '@prisma/driver-adapter-utils';
 import * as glue from '@prisma/schema-engine-wasm/schema_engine_bg';
 import pg from 'pg';
+import { kindOf } from './migration-kind.ts';
 
 const folder = import.meta.dirname;
 const noFilter = { externalTables: [], externalEnums: [] };
@@ -39,25 +40,48 @@ function schemaFile() {
   return { files: [{ path, content: readFileSync(path, 'utf8') }] };
 }
 
-function migrationsList() {
-  const baseDir = join(folder, 'migrations');
+/** Where the migrations are. */
+const MIGRATIONS_FOLDER = join(folder, 'migrations');
+
+function migrationsList(baseDir: string, names: readonly string[]) {
   const lockfile = 'migration_lock.toml';
   return {
     baseDir,
     lockfile: { path: lockfile, content: readFileSync(join(baseDir, lockfile), 'utf8') },
     shadowDbInitScript: '',
-    migrationDirectories: readdirSync(baseDir, { withFileTypes: true })
-      .filter((entry) => entry.isDirectory())
-      .map(({ name }) => name)
-      .sort()
-      .map((path) => ({
-        path,
-        migrationFile: {
-          path: 'migration.sql',
-          content: { tag: 'ok' as const, value: readFileSync(join(baseDir, path, 'migration.sql'), 'utf8') },
-        },
-      })),
+    migrationDirectories: names.map((path) => ({
+      path,
+      migrationFile: {
+        path: 'migration.sql',
+        content: { tag: 'ok' as const, value: readFileSync(join(baseDir, path, 'migration.sql'), 'utf8') },
+      },
+    })),
   };
+}
+
+/** The migrations of a folder, in order. */
+export const migrationsIn = (baseDir: string): string[] =>
+  readdirSync(baseDir, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map(({ name }) => name)
+    .sort();
+
+/** SQLSTATE undefined_table */
+const NO_TABLE = '42P01';
+
+/** What was begun in this database, finished or not. */
+async function begun(databaseUrl: string): Promise<Set<string>> {
+  const client = new pg.Client({ connectionString: databaseUrl });
+  await client.connect();
+  try {
+    const { rows } = await client.query<{ name: string }>('SELECT migration_name AS name FROM _prisma_migrations');
+    return new Set(rows.map(({ name }) => name));
+  } catch (error) {
+    if (error instanceof pg.DatabaseError && error.code === NO_TABLE) return new Set();
+    throw error;
+  } finally {
+    await client.end();
+  }
 }
 
 /** PrismaPg cuts a script at every semicolon, also inside a function's body. PostgreSQL takes it whole, and as one transaction. */
@@ -101,14 +125,34 @@ async function withEngine<T>(databaseUrl: string, use: (engine: SchemaEngine) =>
   }
 }
 
-/** Applies what is not applied yet, in order. @returns the names of the migrations it applied. */
-export async function applyMigrations(databaseUrl: string): Promise<string[]> {
+export interface MigrateOptions {
+  /** Also what takes away what older builds may use. */
+  contract?: boolean;
+  /** Where the migrations are, if not with this file. */
+  baseDir?: string;
+}
+
+/**
+ * Applies what is not applied yet, in order. What contracts waits, unless it is asked for, or the database is new: nobody uses that yet.
+ * @returns the names of the migrations it applied, and of those it left.
+ */
+export async function applyMigrations(
+  databaseUrl: string,
+  { contract = false, baseDir = MIGRATIONS_FOLDER }: MigrateOptions = {},
+): Promise<{ applied: string[]; left: string[] }> {
+  const before = await begun(databaseUrl);
+  const all = migrationsIn(baseDir);
+  const left =
+    contract || before.size === 0 ? [] : all.filter((name) => kindOf(name) === 'contract' && !before.has(name));
   return withEngine(databaseUrl, async (engine) => {
     const { appliedMigrationNames } = await engine.applyMigrations({
-      migrationsList: migrationsList(),
+      migrationsList: migrationsList(
+        baseDir,
+        all.filter((name) => !left.includes(name)),
+      ),
       filters: noFilter,
     });
-    return appliedMigrationNames;
+    return { applied: appliedMigrationNames, left };
   });
 }
 

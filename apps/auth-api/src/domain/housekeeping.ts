@@ -9,19 +9,22 @@ const RETRY = 2000;
 
 export interface HousekeepingOptions {
   users: UserStore;
+  /** Rejects while the database can't be used as it is: then nothing is done in it. */
+  allowed: () => Promise<void>;
   logger: Logger;
   withdrawMails: WithdrawMails;
   /** Seconds after which a registration nobody confirmed is forgotten. */
   unconfirmedAfter: number;
 }
 
-export function createHousekeeping({ users, logger, withdrawMails, unconfirmedAfter }: HousekeepingOptions) {
+export function createHousekeeping({ users, allowed, logger, withdrawMails, unconfirmedAfter }: HousekeepingOptions) {
   let timer: NodeJS.Timeout | undefined;
   let stopped = false;
   let failing = false;
 
   async function round(): Promise<void> {
     try {
+      await allowed();
       const registrations = await users.forgetUnconfirmed(unconfirmedAfter, withdrawMails);
       if (registrations > 0) logger.info({ registrations }, 'forgot registrations nobody confirmed');
       failing = false;

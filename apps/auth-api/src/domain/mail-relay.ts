@@ -23,6 +23,8 @@ const OUTBOX_ID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 export interface MailRelayOptions {
   outbox: Outbox;
+  /** Rejects while the database can't be used as it is: then nothing is done in it. */
+  allowed: () => Promise<void>;
   queue: MailQueue;
   logger: Logger;
   /** Seconds, see {@link LOST_AFTER}; a test asks sooner. */
@@ -33,6 +35,7 @@ export interface MailRelayOptions {
 
 export function createMailRelay({
   outbox,
+  allowed,
   queue,
   logger,
   lostAfter = LOST_AFTER,
@@ -77,6 +80,7 @@ export function createMailRelay({
 
   async function pass(): Promise<void> {
     try {
+      await allowed();
       await Promise.all([publish(), withdraw()]);
       await acknowledge();
       passes += 1;

@@ -121,6 +121,8 @@ export function createPasswords() {
 
     /** Tasks that wait for a thread. */
     queued: (): number => hashing.queueSize,
+    /** As many may; of hashes of other systems, fewer. */
+    queueLimit: THREADS * QUEUE_PER_THREAD,
     /** Whoever waits still is refused. */
     close(): void {
       closed = true;

@@ -1,6 +1,7 @@
 /** For whoever runs the service. */
 import { setTimeout } from 'node:timers/promises';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import { Gauge } from 'prom-client';
 import { Type } from 'typebox';
 import type { Metrics } from '../metrics.ts';
 import { NotReady } from '../not-ready.ts';
@@ -49,6 +50,22 @@ export const operationRoutes: FastifyPluginAsyncTypebox<{ checks: Checks; metric
     }
   }
 
+  const checkAll = async () =>
+    Object.fromEntries(
+      await Promise.all(Object.entries(checks).map(async ([name, run]) => [name, await check(run)] as const)),
+    );
+
+  new Gauge({
+    name: 'latchkey_check_up',
+    help: '1 when this check of /readyz passes',
+    labelNames: ['check'],
+    registers: [metrics.registry],
+    async collect() {
+      for (const [name, { status }] of Object.entries(await checkAll()))
+        this.set({ check: name }, status === 'up' ? 1 : 0);
+    },
+  });
+
   app.get(
     '/readyz',
     {
@@ -60,14 +77,10 @@ export const operationRoutes: FastifyPluginAsyncTypebox<{ checks: Checks; metric
       },
     },
     async (_request, reply) => {
-      const names = Object.keys(checks);
-      const results = await Promise.all(Object.values(checks).map(check));
-      const ready = results.every(({ status }) => status === 'up');
+      const results = await checkAll();
+      const ready = Object.values(results).every(({ status }) => status === 'up');
       if (!ready) reply.code(503).header('retry-after', 2);
-      return {
-        status: ready ? ('ready' as const) : ('not_ready' as const),
-        checks: Object.fromEntries(names.map((name, index) => [name, results[index] ?? { status: 'down' as const }])),
-      };
+      return { status: ready ? ('ready' as const) : ('not_ready' as const), checks: results };
     },
   );
 

@@ -4,7 +4,6 @@ import { emailKey } from '@latchkey/shared/account-fields';
 import type { Database } from '@latchkey/shared/database';
 import type { UserStatus } from '@latchkey/shared/generated/prisma/enums';
 import type { RequestContext } from '../domain/request-context.ts';
-import { NotReady } from '../not-ready.ts';
 import { auditInsert, auditInsertFrom, ofNobody } from './audit.ts';
 import { withdrawn } from './outbox.ts';
 
@@ -63,9 +62,6 @@ const UNIQUE_VIOLATION = '23505';
 
 export const isUniqueViolation = (error: unknown): boolean =>
   error instanceof Error && 'code' in error && error.code === 'P2010' && error.message.includes(UNIQUE_VIOLATION);
-
-/** SQLSTATE undefined_table, undefined_column */
-const isUndefinedInSchema = (error: unknown): boolean => error instanceof Error && /42P01|42703/.test(error.message);
 
 /** The part of a mail's payload the request decides (packages/shared/src/mail-jobs.ts); the statement adds the rest. */
 export const envelope = ({ requestId, traceparent }: RequestContext): string =>
@@ -296,16 +292,6 @@ export function createUserStore(db: Database) {
           WHERE id = ${userId}::uuid`;
         return inRedis();
       }),
-
-    /** Whether the schema is there: asks for what the newest migration made. */
-    async migrated(): Promise<void> {
-      try {
-        await db.$queryRaw`SELECT new_email FROM users LIMIT 1`;
-      } catch (error) {
-        if (isUndefinedInSchema(error)) throw new NotReady('the database is not migrated: run pnpm migrate');
-        throw error;
-      }
-    },
 
     async profile(userId: string): Promise<UserProfile | null> {
       return db.user.findUnique({ where: { id: userId }, select: PROFILE });
