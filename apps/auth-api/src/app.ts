@@ -345,7 +345,10 @@ export async function buildApp({ env, logger, namespace, ...given }: AppOptions)
   await app.register(wellKnownRoutes, { signingKeys });
   // What may touch the database does only while that is as this build needs it.
   const databaseRoutes: FastifyPluginAsync = async (inDatabase) => {
-    inDatabase.addHook('onRequest', schema.demand);
+    inDatabase.addHook('onRequest', (_request, _reply, done) => {
+      if (schema.fits()) done();
+      else schema.demand().then(() => done(), done);
+    });
     await inDatabase.register(accountRoutes, { prefix: '/v1', registration, activation, rateLimits });
     await inDatabase.register(meRoutes, { prefix: '/v1', users, account, rateLimits });
     await inDatabase.register(passwordResetRoutes, { prefix: '/v1', passwordReset, rateLimits });

@@ -45,6 +45,9 @@ export function createSchemaWatch({ known, logger }: SchemaWatchOptions) {
       if (reason !== undefined) throw new NotReady(reason);
     },
 
+    /** Whether they were last found to belong together. */
+    fits: (): boolean => found !== undefined && found.reason === undefined,
+
     /** By what was found last; the first one looks itself. @throws {Problem} `dependency_unavailable`. */
     async demand(): Promise<void> {
       if (found === undefined) await look();
