@@ -3,6 +3,7 @@ import { stopAllProcesses } from '@latchkey/dev-stack/processes';
 import { createProgress, elapsed, type Progress } from '@latchkey/dev-stack/progress';
 import { StackFailure } from '@latchkey/dev-stack/stack-failure';
 import { stopRequestOfProcess } from '@latchkey/dev-stack/stop-request';
+import { benchFeed } from './benchmarks/feed.ts';
 import { benchInProcess, benchWindow } from './benchmarks/in-process.ts';
 import { benchInstances } from './benchmarks/instances.ts';
 import { benchMail } from './benchmarks/mail.ts';
@@ -24,6 +25,7 @@ const benchmarks: Readonly<Record<Benchmark, (stand: Stand) => Promise<Row[]>>> 
   'in-process': benchInProcess,
   window: benchWindow,
   revocation: benchRevocation,
+  feed: benchFeed,
   refresh: benchRefresh,
   registration: benchRegistration,
   login: benchLogin,

@@ -11,6 +11,7 @@ const BENCHMARKS = [
   'in-process',
   'window',
   'revocation',
+  'feed',
   'refresh',
   'registration',
   'login',

@@ -62,6 +62,7 @@ test('--json gives a row for everything promised, and nothing is left running', 
     'window_grown',
     'window_verify',
     'revocation',
+    'feed_cpu',
     'refresh',
     'registration',
     'registration_mail_down',
@@ -117,6 +118,6 @@ test('a benchmark that does not exist is refused by name, before anything starts
   expect(await run.exit).toBe(1);
   expect(run.stderr()).toContain('"logout"');
   expect(run.stderr()).toContain(
-    'verify, opaque, introspection, instances, in-process, window, revocation, refresh, registration',
+    'verify, opaque, introspection, instances, in-process, window, revocation, feed, refresh, registration',
   );
 });

@@ -16,13 +16,12 @@ export async function benchInstances(stand: Stand): Promise<Row[]> {
     perCpuSecond(apis.slice(0, count), (api) =>
       load({ url: api.url, connections: CONNECTIONS, seconds: stand.seconds, caller }),
     );
-  const saying = () => perCpuSecond([hello], ({ url }) => sayHello(url, stand.seconds));
   const rows: Row[] = [
     {
       name: 'verify_cpu',
       what: 'GET /v1/verify per second of CPU',
       against: 'Fastify hello',
-      ...(await compare(ROUNDS, saying, verifying(1))),
+      ...(await compare(ROUNDS, helloPerCpuSecond(hello, stand), verifying(1))),
     },
   ];
   for (const count of [2, 3])
@@ -36,6 +35,12 @@ export async function benchInstances(stand: Stand): Promise<Row[]> {
   return rows;
 }
 
+/** The baseline. */
+export const helloPerCpuSecond =
+  (hello: Program, { seconds }: Stand) =>
+  () =>
+    perCpuSecond([hello], ({ url }) => sayHello(url, seconds));
+
 /**
  * All of them run, and each is loaded in its turn, as it would be on a core of its own. At once, more of them than cores are free would push
  * each other off: that costs CPU time whatever they are.
@@ -48,6 +53,9 @@ async function perCpuSecond(programs: readonly Program[], run: (program: Program
     after.reduce((sum, one, index) => sum + one[of] - (before[index]?.[of] ?? 0), 0);
   return { perSecond: difference('requests') / difference('cpuSeconds') };
 }
+
+/** By the program's own metrics, in the name of prom-client. */
+export const cpuSecondsOf = async (program: Program): Promise<number> => (await usage(program)).cpuSeconds;
 
 type Usage = { readonly requests: number; readonly cpuSeconds: number };
 
