@@ -29,7 +29,7 @@ export type Lateness = {
   readonly p50: number;
   readonly p99: number;
   readonly max: number;
-  /** Share of the core that telling takes; from 1 on it falls behind, and lateness grows for as long as that lasts. */
+  /** Share of the time in which rounds are under way. Near 1 a next one waits whenever one ends; it falls behind only if their lines take ever longer. */
   readonly busy: number;
 };
 

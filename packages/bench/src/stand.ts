@@ -31,6 +31,7 @@ export type Stand = {
   readonly seconds: number;
   readonly sizes: Sizes;
   readonly progress: Progress;
+  /** Fastify that says hello, once. */
   hello(): Promise<Program>;
   /** One more instance of auth-api on the same stores. */
   anotherApi(): Promise<Program>;
@@ -38,6 +39,7 @@ export type Stand = {
   inProcess(redisUrl: string): Promise<Program>;
   /** Verifies as another service does; hears of revocations from Redis, or as a client by the feed. */
   outsideVerifier(source: string, client?: Client): Promise<Program>;
+  /** Threads that only hash, once. */
   argon2Pool(): Promise<Program>;
   /** The mail sink, once. */
   sink(): Promise<Program>;
@@ -131,7 +133,7 @@ export async function startStand(
     seconds,
     sizes,
     progress,
-    hello: () => ours('hello', new URL('./programs/hello.ts', import.meta.url)),
+    hello: once(() => ours('hello', new URL('./programs/hello.ts', import.meta.url))),
     anotherApi: startApi,
     inProcess: (url) => ours('in-process', new URL('./programs/in-process.ts', import.meta.url), url),
     outsideVerifier: (source, client) =>
@@ -142,7 +144,7 @@ export async function startStand(
         source,
         ...(client ? [client.id, client.secret] : []),
       ),
-    argon2Pool: () => ours('argon2 pool', new URL('./programs/argon2-pool.ts', import.meta.url)),
+    argon2Pool: once(() => ours('argon2 pool', new URL('./programs/argon2-pool.ts', import.meta.url))),
     sink,
     worker,
     bareMailer: async () => {

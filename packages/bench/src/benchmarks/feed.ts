@@ -34,7 +34,6 @@ export async function benchFeed(stand: Stand): Promise<Row[]> {
   const comparison = await compare(ROUNDS, helloPerCpuSecond(hello, stand), telling);
   for (const { leave } of listeners) leave();
   redis.disconnect();
-  await hello.stop();
   return [
     {
       name: 'feed_cpu',
@@ -52,7 +51,10 @@ async function listen(url: string, token: string) {
   const complete = Promise.withResolvers<void>();
   let events = 0;
   let waiting = { events: 0, resolve: (): void => undefined };
-  createInterface({ input: response }).on('line', (line) => {
+  const lines = createInterface({ input: response });
+  // So ends what is left.
+  lines.on('error', () => undefined);
+  lines.on('line', (line) => {
     if (line === 'event: complete') {
       events = 0;
       complete.resolve();

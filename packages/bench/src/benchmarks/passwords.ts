@@ -84,6 +84,5 @@ async function againstPool(stand: Stand, path: string, body: () => string): Prom
       return sample;
     },
   );
-  await pool.stop();
   return comparison;
 }

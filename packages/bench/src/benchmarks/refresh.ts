@@ -32,6 +32,5 @@ export async function benchRefresh(stand: Stand): Promise<Row[]> {
     () => sayHello(hello.url, seconds),
     () => load({ url: api.url, connections: CONNECTIONS, seconds, caller: () => refresher }),
   );
-  await hello.stop();
   return [{ name: 'refresh', what: 'POST /v1/tokens/refresh', against: 'Fastify hello', ...comparison }];
 }

@@ -47,7 +47,6 @@ export async function benchIntrospection(stand: Stand): Promise<Row[]> {
 async function againstHello(stand: Stand, measured: () => Promise<Sample>): Promise<Comparison & { against: string }> {
   const hello = await stand.hello();
   const comparison = await compare(ROUNDS, () => sayHello(hello.url, stand.seconds), measured);
-  await hello.stop();
   return { against: 'Fastify hello', ...comparison };
 }
 
