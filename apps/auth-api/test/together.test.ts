@@ -1,15 +1,19 @@
+import { Cluster, Redis } from 'ioredis';
 import { expect, test } from 'vitest';
 import { together } from '../src/store/together.ts';
 
 /** Questions are numbers, and answered tenfold when told to. */
 function asked({ isCluster = false, most = 3 } = {}) {
   const calls: { questions: readonly number[]; settle: PromiseWithResolvers<readonly (number | Error)[]> }[] = [];
-  const ask = together<number, number>({ isCluster }, most, (questions) => {
+  const redis = isCluster
+    ? new Cluster(['redis://127.0.0.1'], { lazyConnect: true })
+    : new Redis({ lazyConnect: true });
+  const ask = together<number, number>(redis, most, (questions) => {
     const settle = Promise.withResolvers<readonly (number | Error)[]>();
     calls.push({ questions, settle });
     return settle.promise;
   });
-  return { ask, calls, questions: () => calls.map(({ questions }) => questions) };
+  return { redis, ask, calls, questions: () => calls.map(({ questions }) => questions) };
 }
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
@@ -57,6 +61,22 @@ test('a call that fails fails those asked in it; those that wait are asked', asy
   expect((await first).map(({ status }) => status)).toEqual(['rejected', 'rejected']);
   calls[1]?.settle.resolve([30]);
   expect(await next).toBe(30);
+});
+
+test('who still waits when another connection is made is not asked behind it, where another Redis may be', async () => {
+  const { redis, ask, calls, questions } = asked();
+  const first = Promise.allSettled([ask(1)]);
+  await turn();
+  const waiting = Promise.allSettled([ask(2), ask(3)]);
+  redis.emit('ready');
+  expect((await waiting).map(({ status }) => status)).toEqual(['rejected', 'rejected']);
+  calls[0]?.settle.reject(new Error('Command timed out'));
+  expect((await first).map(({ status }) => status)).toEqual(['rejected']);
+  expect(questions()).toEqual([[1]]);
+  const later = ask(4);
+  await turn();
+  calls[1]?.settle.resolve([40]);
+  expect(await later).toBe(40);
 });
 
 test('on Redis Cluster each is asked alone and at once, as users have slots of their own', () => {

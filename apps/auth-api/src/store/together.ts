@@ -1,5 +1,5 @@
 /** What many ask of Redis at the same moment, in one call: a call costs more than a question. */
-import type { RedisConnection } from '@latchkey/shared/redis-connections';
+import { onServerChange, type RedisConnection } from '@latchkey/shared/redis-connections';
 
 /** Of a call at most: about a millisecond of Redis, in which nobody else is served. */
 export const MOST_ASKED = 100;
@@ -14,16 +14,20 @@ interface Waiting<Question, Answer> {
 /**
  * @param most questions of a call at most.
  * @param ask one call. It answers each question, in their order; an error among them is that of its question alone.
- * @returns asks one question: at once if nothing is being asked, else with all that come until that is answered. On Redis Cluster, where users
- *   have slots of their own, each alone and at once.
+ * @returns asks one question: at once if nothing is being asked, else with all that come until that is answered. It rejects as a command does,
+ *   also when the connection was made anew while it waited. On Redis Cluster, where users have slots of their own, each is asked alone and at once.
  */
 export function together<Question, Answer>(
-  redis: Pick<RedisConnection, 'isCluster'>,
+  redis: RedisConnection,
   most: number,
   ask: (questions: readonly Question[]) => Promise<readonly (Answer | Error)[]>,
 ): (question: Question) => Promise<Answer> {
   const waiting: Waiting<Question, Answer>[] = [];
   let asking = false;
+  // Whoever waits has made sure of the Redis that was there (ADR 9).
+  onServerChange(redis, () => {
+    for (const { fail } of waiting.splice(0)) fail(new Error('Redis connection is not ready: it was made anew'));
+  });
 
   function askThese(asked: readonly Waiting<Question, Answer>[], goOn: () => void): void {
     ask(asked.map(({ question }) => question)).then(
