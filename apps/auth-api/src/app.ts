@@ -35,6 +35,7 @@ import { createSchemaWatch } from './domain/schema-watch.ts';
 import { createSessions } from './domain/sessions.ts';
 import { createSigningKeys, keyLives, type SigningKeysOptions } from './domain/signing-keys.ts';
 import type { Env } from './env.ts';
+import { letGo } from './let-go.ts';
 import { createMetrics } from './metrics.ts';
 import { NotReady } from './not-ready.ts';
 import { measureOutbox } from './outbox-metrics.ts';
@@ -85,12 +86,14 @@ const TIMEOUT_CHECK = 1000;
 const KEEP_ALIVE_TIMEOUT = 72_000;
 /** Seconds a registration is kept once its first link could no longer be renewed: time to ask for another by address. */
 const KEEP_UNCONFIRMED = 30 * 24 * 60 * 60;
-/** Milliseconds requests under way have to finish when the app closes; then their connections are cut. */
+/** Milliseconds connections have to end when the app closes, each with its answer; then they are cut. */
 const FINISH_WITHIN = 5000;
 
 export interface AppOptions {
   env: Env;
   logger: Logger;
+  /** Whether the process has been told to stop: then it is not ready, and serves on. */
+  stopping?: () => boolean;
   /** Prefix of every Redis key; tests share one Redis by giving each suite its own. */
   namespace?: string;
   /** How soon the relay looks for jobs the queue has lost. */
@@ -103,7 +106,7 @@ export interface AppOptions {
  * Builds the app; it listens when told to. Nothing has to be up: what is down is named by `/readyz` and refused by the requests that
  * need it, until it is back.
  */
-export async function buildApp({ env, logger, namespace, ...given }: AppOptions) {
+export async function buildApp({ env, logger, namespace, stopping = () => false, ...given }: AppOptions) {
   const app = fastify({
     loggerInstance: logger,
     // plugins/request-log.ts writes the one line a request gets.
@@ -377,13 +380,17 @@ export async function buildApp({ env, logger, namespace, ...given }: AppOptions)
       revocations: async () => {
         if (!revocationCopy.knowsRedis()) throw new NotReady('the revocation log has not been heard of lately');
       },
+      staying: async () => {
+        if (stopping()) throw new NotReady('told to stop: serves on until load balancers have left');
+      },
     },
   });
 
-  // Connections kept alive would keep the app from closing: from now on each ends with the answer it waits for.
   app.addHook('preClose', async () => {
-    app.server.keepAliveTimeout = 1;
     setTimeout(() => app.server.closeAllConnections(), FINISH_WITHIN).unref();
+    await letGo(app.server, Math.min(env.SHUTDOWN_DELAY_MS, FINISH_WITHIN));
+    // What is kept alive now would keep the app from closing: from now on each connection ends with the answer it waits for.
+    app.server.keepAliveTimeout = 1;
   });
 
   app.addHook('onReady', async () => {

@@ -6,6 +6,7 @@ import {
   hostName,
   LOG_LEVELS,
   milliseconds,
+  millisecondsOrZero,
   oneOf,
   port,
   postgresUrl,
@@ -48,6 +49,8 @@ export function readEnv(source: Record<string, string | undefined>) {
       RATE_LIMITS: oneOf('on', 'off')({ default: 'on' }),
       REVOCATION_LAG_MAX_MS: milliseconds({ default: 2000 }),
       TRUSTED_PROXIES: cidrs({ default: [] }),
+      STARTUP_WAIT_MAX_MS: millisecondsOrZero({ default: 5000 }),
+      SHUTDOWN_DELAY_MS: millisecondsOrZero({ default: 3000 }),
     },
     source,
   );

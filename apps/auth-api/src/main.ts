@@ -1,4 +1,5 @@
 /** The process: environment in, signals handled, exit code out. Everything else is app.ts. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { InvalidEnvironment } from '@latchkey/shared/environment';
 import { createLogger } from '@latchkey/shared/logger';
 import closeWithGrace from 'close-with-grace';
@@ -6,8 +7,10 @@ import { buildApp } from './app.ts';
 import { strengthThreads } from './domain/passwords.ts';
 import { type Env, readEnv } from './env.ts';
 
-/** Milliseconds from SIGTERM to the end, whatever hangs: below the 10 s after which container runtimes kill. */
+/** Milliseconds closing takes at most, whatever hangs. */
 const CLOSE_WITHIN = 9000;
+/** Milliseconds between two looks at whether the app is ready. */
+const LOOK_EVERY = 20;
 
 function environment(): Env {
   try {
@@ -23,21 +26,37 @@ const env = environment();
 const logger = createLogger('auth-api', env.LOG_LEVEL);
 // Loaded beside the start of the app: the first registration should not have to wait for it.
 strengthThreads();
-const app = await buildApp({ env, logger });
+let stopping = false;
+const app = await buildApp({ env, logger, stopping: () => stopping });
 
 closeWithGrace(
-  { delay: CLOSE_WITHIN, logger: { error: (message) => logger.error(message) } },
+  { delay: env.SHUTDOWN_DELAY_MS + CLOSE_WITHIN, logger: { error: (message) => logger.error(message) } },
   async ({ signal, err }) => {
+    stopping = true;
     if (err) logger.fatal({ err }, 'unexpected error: stopping');
     else logger.info({ signal }, 'stopping');
+    // From the terminal nobody waits for a load balancer, and after an error nobody knows what would be served.
+    if (signal === 'SIGTERM' && app.server.listening) await delay(env.SHUTDOWN_DELAY_MS);
     await app.close();
   },
 );
 
+/** Ready, or as long as it may take: a proxy that does not ask sends requests as soon as it is let in. */
+async function settled(): Promise<void> {
+  const until = performance.now() + env.STARTUP_WAIT_MAX_MS;
+  while (!stopping && performance.now() < until) {
+    if ((await app.inject('/readyz')).statusCode === 200) return;
+    await delay(LOOK_EVERY);
+  }
+}
+
 try {
-  await app.listen({ host: env.HOST, port: env.PORT });
+  await settled();
+  if (!stopping) await app.listen({ host: env.HOST, port: env.PORT });
 } catch (error) {
-  logger.fatal({ err: error }, 'cannot listen');
-  await app.close();
-  process.exit(1);
+  if (!stopping) {
+    logger.fatal({ err: error }, 'cannot listen');
+    await app.close();
+    process.exit(1);
+  }
 }

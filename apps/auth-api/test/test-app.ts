@@ -48,6 +48,8 @@ export function testEnvironment({ databaseUrl, redisUrl }: Stores, more: Record<
     HOST: '127.0.0.1',
     PORT: '0',
     LOG_LEVEL: 'info',
+    STARTUP_WAIT_MAX_MS: '0',
+    SHUTDOWN_DELAY_MS: '0',
     ...more,
   };
 }
@@ -145,9 +147,9 @@ export async function testApp(options?: TestAppOptions): Promise<TestApp> {
 export async function startAppProcess(
   name: 'auth-api' | 'mailer-worker',
   env: Record<string, string>,
-  { ready = true } = {},
+  { ready = true, port: given }: { ready?: boolean; port?: number } = {},
 ) {
-  const port = await freePort();
+  const port = given ?? (await freePort());
   const url = `http://127.0.0.1:${port}`;
   const output: string[] = [];
   const process = startProcess({
@@ -166,7 +168,7 @@ export async function startAppProcess(
       { ...READY_WITHIN, interval: 50 },
     );
   }
-  return { url, output, process, stop: () => process.stop() };
+  return { url, port, output, process, stop: () => process.stop() };
 }
 
 /** Stores of a suite's own, a mail server and the real worker: what turns a registration into a mail. */

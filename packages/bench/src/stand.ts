@@ -109,6 +109,7 @@ export async function startStand(
         HOST: '127.0.0.1',
         PORT: String(port),
         LOG_LEVEL: 'warn',
+        SHUTDOWN_DELAY_MS: '0',
         ...env,
       },
     }));

@@ -34,6 +34,7 @@ export async function startConsole(redisUrl = inject('redisUrl')) {
       MASTER_KEY: Buffer.alloc(32, 7).toString('base64'),
       HOST: '127.0.0.1',
       PORT: String(port),
+      SHUTDOWN_DELAY_MS: '0',
     },
     endSignal: 'SIGTERM',
     output: (line) => output.push(line),

@@ -104,6 +104,8 @@ async function boot(
       DATABASE_URL,
       REDIS_URL,
       MASTER_KEY: settings.passedOn.MASTER_KEY || folder.state.masterKey,
+      // Nothing is in front of it.
+      SHUTDOWN_DELAY_MS: '0',
     }),
   );
   await Promise.all([worker, api]);

