@@ -141,20 +141,20 @@ export async function testApp(options?: TestAppOptions): Promise<TestApp> {
 }
 
 /**
- * Runs the production build of one of our apps in a process of its own.
+ * Runs the production build of one of our apps, or another program of it, in a process of its own.
  * @returns once `/readyz` answers 200, unless `ready` is false.
  */
 export async function startAppProcess(
   name: 'auth-api' | 'mailer-worker',
   env: Record<string, string>,
-  { ready = true, port: given }: { ready?: boolean; port?: number } = {},
+  { ready = true, port: given, program = builtApp(name) }: { ready?: boolean; port?: number; program?: string } = {},
 ) {
   const port = given ?? (await freePort());
   const url = `http://127.0.0.1:${port}`;
   const output: string[] = [];
   const process = startProcess({
     command: globalThis.process.execPath,
-    args: [builtApp(name)],
+    args: [program],
     env: { PATH: globalThis.process.env.PATH, ...env, PORT: String(port) },
     endSignal: 'SIGTERM',
     output: (line) => output.push(line),
@@ -187,7 +187,8 @@ export async function startMailSide(workerEnv: Record<string, string> = {}, ownR
     LOG_LEVEL: 'info',
     ...workerEnv,
   };
-  const startWorker = () => startAppProcess('mailer-worker', environment);
+  const startWorker = (program?: string) =>
+    startAppProcess('mailer-worker', environment, program === undefined ? {} : { program });
   return {
     redis,
     mail,

@@ -230,6 +230,6 @@ async function during<T>(phase: Phase, run: () => Promise<T>): Promise<T> {
     return await run();
   } catch (error) {
     const reason = error instanceof Error ? error.message : 'unknown error';
-    throw new DeliveryFailed(phase, reason, { permanent: error instanceof InvalidMailJob });
+    throw new DeliveryFailed(phase, reason, { permanent: error instanceof InvalidMailJob && !error.newer });
   }
 }

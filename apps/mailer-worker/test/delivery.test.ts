@@ -235,8 +235,7 @@ describe('a mail the server refuses for good', () => {
 describe('a job that breaks the contract', () => {
   it.each([
     ['no recipient', 'activation', { to: undefined }, 'properties to'],
-    ['an unknown name', 'newsletter', {}, 'unknown job name "newsletter"'],
-    ['another version', 'activation', { v: 2 }, '/v'],
+    ['a version that is none', 'activation', { v: 0 }, '/v'],
     ['a user id that is none', 'activation', { user_id: '42' }, '/user_id'],
     ['no attempt', 'activation', { attempt: undefined }, 'attempt'],
     ['two recipients', 'activation', { to: 'one@recipient.test, two@recipient.test' }, '/to'],
@@ -255,6 +254,27 @@ describe('a job that breaks the contract', () => {
 
       const sound = await harness.add('activation');
       await harness.settled(sound.id);
+      expect(harness.catcher.mails().map(({ to }) => to)).toEqual([[sound.to]]);
+    },
+  );
+
+  it.each([
+    ['a name', 'newsletter', {}, 'unknown job name "newsletter"'],
+    ['a version', 'activation', { v: 2 }, '/v'],
+  ])(
+    '(%s of a newer release) waits for a worker that knows it, and the others go on',
+    async (_what, name, change, reason) => {
+      await harness.start({});
+      const newer = await harness.add(name, change);
+      const sound = await harness.add('activation');
+      await harness.settled(sound.id);
+      await vi.waitFor(async () => expect(await harness.queue.getJobState(newer.id)).toBe('delayed'), 10_000);
+      expect(outcomeOf(newer.id)).toMatchObject({
+        outcome: 'retried',
+        attempt: 1,
+        phase: 'parse',
+        reason: expect.stringContaining(reason),
+      });
       expect(harness.catcher.mails().map(({ to }) => to)).toEqual([[sound.to]]);
     },
   );

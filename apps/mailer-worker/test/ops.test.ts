@@ -157,6 +157,7 @@ describe('/metrics', () => {
     await harness.settled(accepted.id);
     refuse = true;
     await harness.failed((await harness.add('account_exists')).id);
+    await harness.failed((await harness.add('password_changed', { user_id: '42' })).id);
     await harness.failed((await harness.add('a-name-nobody-knows')).id);
 
     const response = await ask(worker.app, '/metrics');
@@ -164,9 +165,10 @@ describe('/metrics', () => {
     for (const line of [
       'latchkey_mail_jobs_total{name="activation",outcome="accepted"} 1',
       'latchkey_mail_jobs_total{name="account_exists",outcome="rejected"} 1',
-      'latchkey_mail_jobs_total{name="unknown",outcome="invalid"} 1',
+      'latchkey_mail_jobs_total{name="password_changed",outcome="invalid"} 1',
+      'latchkey_mail_jobs_total{name="unknown",outcome="given_up"} 1',
       'latchkey_mail_delivery_seconds_count 1',
-      'latchkey_mail_queue_depth{state="failed"} 2',
+      'latchkey_mail_queue_depth{state="failed"} 3',
       'latchkey_mail_queue_depth{state="waiting"} 0',
     ]) {
       expect(response.body.split('\n')).toContain(line);

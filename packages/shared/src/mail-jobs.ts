@@ -67,9 +67,16 @@ const validators = {
 /** Every job name of the contract. */
 export const MAIL_JOB_NAMES: readonly string[] = Object.keys(payloads);
 
-/** A job this worker cannot mean: an unknown name or a payload that breaks the contract. Retrying cannot help. */
+/** A job this worker cannot mean: an unknown name or a payload that breaks the contract. */
 export class InvalidMailJob extends Error {
   override readonly name = 'InvalidMailJob';
+  /** A newer release may mean it, and a worker of it may run beside this one. Otherwise trying again cannot help. */
+  readonly newer: boolean;
+
+  constructor(message: string, { newer = false } = {}) {
+    super(message);
+    this.newer = newer;
+  }
 }
 
 /**
@@ -77,6 +84,9 @@ export class InvalidMailJob extends Error {
  * @throws {InvalidMailJob} naming the field, never its value.
  */
 export function parseMailJob(name: string, payload: unknown): MailJob {
+  const version = typeof payload === 'object' && payload !== null && 'v' in payload ? payload.v : undefined;
+  if (Number.isInteger(version) && Number(version) > 1)
+    throw new InvalidMailJob(`${name.slice(0, 40)}/v: of a newer release`, { newer: true });
   switch (name) {
     case 'activation': {
       const activation = checked(name, validators.activation, payload);
@@ -96,7 +106,7 @@ export function parseMailJob(name: string, payload: unknown): MailJob {
     case 'email_changed':
       return { name, payload: checked(name, validators.email_changed, payload) };
     default:
-      throw new InvalidMailJob(`unknown job name ${JSON.stringify(name.slice(0, 40))}`);
+      throw new InvalidMailJob(`unknown job name ${JSON.stringify(name.slice(0, 40))}`, { newer: true });
   }
 }
 

@@ -21,7 +21,7 @@ describe('a mail job', () => {
 
   test.each([
     ['without an address', { ...activation, to: undefined }, 'to'],
-    ['of another version', { ...activation, v: 2 }, 'v'],
+    ['of no version', { ...activation, v: '2' }, 'v'],
     ['with an attempt that is none', { ...activation, attempt: 0 }, 'attempt'],
     ['with neither an attempt nor several registrations', { ...activation, attempt: undefined }, 'attempt'],
     ['with both', { ...activation, several: true }, 'attempt'],
@@ -32,8 +32,20 @@ describe('a mail job', () => {
     expect(() => parseMailJob('activation', payload)).not.toThrow('ada@example.test');
   });
 
-  test('of an unknown name is refused', () => {
-    expect(() => parseMailJob('birthday', activation)).toThrow(InvalidMailJob);
+  test('of an unknown name, or a higher version, is refused as one that a newer release may mean; a broken one is not', () => {
+    const refusal = (name: string, payload: object) => {
+      try {
+        return parseMailJob(name, payload);
+      } catch (error) {
+        return error;
+      }
+    };
+    for (const refused of [refusal('birthday', activation), refusal('activation', { v: 2 })]) {
+      expect(refused).toBeInstanceOf(InvalidMailJob);
+      expect(refused).toMatchObject({ newer: true });
+    }
+    expect(refusal('activation', { ...activation, attempt: 0 })).toMatchObject({ newer: false });
+    expect(refusal('activation', { v: 0 })).toMatchObject({ newer: false });
   });
 });
 
