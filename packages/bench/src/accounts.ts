@@ -8,7 +8,7 @@ export const PASSWORD = 'correct horse battery staple';
 /** As auth-api makes it: a cheaper one would be made anew at the first login. */
 const ARGON2ID = { algorithm: 2, memoryCost: 19_456, timeCost: 2, parallelism: 1 } as const;
 
-export type Session = { readonly access_token: string; readonly refresh_token: string };
+export type Session = { readonly access_token: string; readonly refresh_token: string; readonly expires_in: number };
 export type TokenFormat = 'jwt' | 'opaque';
 
 /** Logins under way while sessions are made: below the length of auth-api's queue for hashes on any machine. */

@@ -54,7 +54,14 @@ export type Stand = {
 /** A machine caller. */
 export type Client = { readonly id: string; readonly secret: string };
 
-type Settings = { readonly args?: readonly (number | string)[]; readonly env?: Environment };
+/** How the apps are run, other than the benchmarks do. */
+export type AppSettings = {
+  /** Of Node, before the program. */
+  readonly nodeArgs: readonly string[];
+  readonly env: Environment;
+};
+
+type Settings = Partial<AppSettings> & { readonly args?: readonly (number | string)[] };
 
 /**
  * Starts PostgreSQL, Redis (both flushing to disk as in production) and auth-api. What is not stopped ends with this process.
@@ -66,6 +73,7 @@ export async function startStand(
   { seconds, ...sizes }: Sizes & Pick<Options, 'seconds'>,
   progress: Progress,
   onDeath: (message: string) => void,
+  appSettings: AppSettings = { nodeArgs: [], env: {} },
 ): Promise<Stand> {
   const folder = temporaryFolder('bench');
   const [postgres, redis] = await progress.step(
@@ -84,11 +92,11 @@ export async function startStand(
   const run = async (name: string, script: string, settings: (port: number) => Settings): Promise<Program> => {
     const port = await freePort();
     const url = `http://127.0.0.1:${port}`;
-    const { args = [], env = {} } = settings(port);
+    const { nodeArgs = [], args = [], env = {} } = settings(port);
     const app = await startApp({
       name,
       command: process.execPath,
-      args: [script, ...args.map(String)],
+      args: [...nodeArgs, script, ...args.map(String)],
       env: { ...inheritedEnvironment(), ...env },
       readyUrl: `${url}/readyz`,
       logFile: join(folder, `${name}.log`),
@@ -103,6 +111,7 @@ export async function startStand(
     run(name, fileURLToPath(script), (port) => ({ args: [port, ...args] }));
   const ourApp = (name: string, env: Environment): Promise<Program> =>
     run(name, `${repositoryRoot}/apps/${name}/src/main.ts`, (port) => ({
+      nodeArgs: appSettings.nodeArgs,
       env: {
         REDIS_URL: redis.url,
         PUBLIC_URL: ISSUER,
@@ -110,6 +119,7 @@ export async function startStand(
         PORT: String(port),
         LOG_LEVEL: 'warn',
         SHUTDOWN_DELAY_MS: '0',
+        ...appSettings.env,
         ...env,
       },
     }));

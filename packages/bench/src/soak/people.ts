@@ -1,0 +1,124 @@
+/** Everybody at once: people verify, refresh, log in and out, and register, at a pace or as fast as it goes. */
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { Agent, type IncomingMessage, request } from 'node:http';
+import { text } from 'node:stream/consumers';
+import { setTimeout as delay } from 'node:timers/promises';
+import { addUsers, credentials, PASSWORD, type Session } from '../accounts.ts';
+import type { Stand } from '../stand.ts';
+
+/** Of a round of acts. A login ends the session before it, so that there are always as many. */
+const MIX = { verify: 200, refresh: 40, login: 2, register: 1 };
+type Act = keyof typeof MIX;
+const ACTS = Object.keys(MIX) as Act[];
+const ROUND = ACTS.reduce((sum, act) => sum + MIX[act], 0);
+
+/** Acts under way at most: below the length of auth-api's queue for hashes on any machine. */
+const LANES = 24;
+
+/** The n-th act: each kind is spread evenly over the round. */
+export function actOf(n: number): Act {
+  const at = n % ROUND;
+  const due = (act: Act) => Math.floor(((at + 1) * MIX[act]) / ROUND) > Math.floor((at * MIX[act]) / ROUND);
+  // The rarest first: where two fall on one place, the commoner can give way.
+  return [...ACTS].reverse().find(due) ?? 'verify';
+}
+
+export type People = Awaited<ReturnType<typeof createPeople>>;
+
+/** @param count of people with one session each. */
+export async function createPeople(stand: Stand, count: number) {
+  const agent = new Agent({ keepAlive: true, maxSockets: LANES });
+  const { hostname, port } = new URL(stand.api.url);
+
+  async function ask<Body>(method: string, path: string, { token = '', body = '' } = {}): Promise<Body> {
+    const asking = request({
+      agent,
+      hostname,
+      port,
+      method,
+      path,
+      headers: {
+        ...(body && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }),
+        ...(token && { authorization: `Bearer ${token}` }),
+      },
+    });
+    asking.end(body);
+    const [response] = (await once(asking, 'response')) as [IncomingMessage];
+    const answer = await text(response);
+    const status = response.statusCode ?? 0;
+    if (status < 200 || status > 299) throw new Error(`${method} ${path} was answered ${status} ${answer}`);
+    return (answer && JSON.parse(answer)) as Body;
+  }
+
+  const logIn = (email: string) => ask<Session>('POST', '/v1/tokens', { body: credentials(email) });
+  /** `since`: when the session's access token was asked for. */
+  type Person = { readonly email: string; session: Session; since: number };
+  /** Those who do nothing just now, the longest so first. */
+  const idle: Person[] = [];
+  for (const email of await addUsers(stand, count))
+    idle.push({ email, since: performance.now(), session: await logIn(email) });
+
+  async function refresh(person: Person): Promise<void> {
+    const body = JSON.stringify({ refresh_token: person.session.refresh_token });
+    person.since = performance.now();
+    person.session = await ask<Session>('POST', '/v1/tokens/refresh', { body });
+  }
+  /** One that is not about to expire. */
+  async function tokenOf(person: Person): Promise<string> {
+    if (performance.now() - person.since > person.session.expires_in * 500) await refresh(person);
+    return person.session.access_token;
+  }
+
+  const acts: Readonly<Record<Act, (person: Person) => Promise<unknown>>> = {
+    verify: async (person) => ask('GET', '/v1/verify', { token: await tokenOf(person) }),
+    refresh,
+    async login(person) {
+      const token = await tokenOf(person);
+      const since = performance.now();
+      const session = await logIn(person.email);
+      await ask('DELETE', '/v1/sessions/current', { token });
+      Object.assign(person, { session, since });
+    },
+    register: () =>
+      ask('POST', '/v1/users', {
+        body: JSON.stringify({ email: `soak-${randomUUID()}@d${Date.now() % 100}.example.test`, password: PASSWORD }),
+      }),
+  };
+
+  async function actOnce(n: number): Promise<void> {
+    const person = idle.shift();
+    if (!person) throw new Error('more acts at once than people');
+    try {
+      await acts[actOf(n)](person);
+    } finally {
+      idle.push(person);
+    }
+  }
+
+  let next = 0;
+  return {
+    /**
+     * @param rate acts a second; without one, as many as it goes.
+     * @returns how many were done a second.
+     * @throws what an act throws: the run is of no use then.
+     */
+    async live(seconds: number, rate = Number.POSITIVE_INFINITY): Promise<number> {
+      const began = performance.now();
+      const first = next;
+      const lane = async (): Promise<void> => {
+        for (;;) {
+          const n = next;
+          const due = began + ((n - first) * 1000) / rate;
+          if (Math.max(due, performance.now()) > began + seconds * 1000) return;
+          next += 1;
+          if (due > performance.now()) await delay(due - performance.now());
+          await actOnce(n);
+        }
+      };
+      await Promise.all(Array.from({ length: LANES }, lane));
+      return ((next - first) * 1000) / (performance.now() - began);
+    },
+    leave: () => agent.destroy(),
+  };
+}
