@@ -2,7 +2,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { builtApp } from '@latchkey/dev-stack/built-apps';
-import { startMailCatcher } from '@latchkey/dev-stack/mail-catcher';
+import { type MailCatcherOptions, startMailCatcher } from '@latchkey/dev-stack/mail-catcher';
 import { freePort } from '@latchkey/dev-stack/ports';
 import { startProcess } from '@latchkey/dev-stack/processes';
 import { createTestDatabase } from '@latchkey/dev-stack/test-database';
@@ -172,10 +172,14 @@ export async function startAppProcess(
 }
 
 /** Stores of a suite's own, a mail server and the real worker: what turns a registration into a mail. */
-export async function startMailSide(workerEnv: Record<string, string> = {}, ownRedis?: TestRedis) {
+export async function startMailSide(
+  workerEnv: Record<string, string> = {},
+  ownRedis?: TestRedis,
+  mailServer: MailCatcherOptions = {},
+) {
   const [redis, mail, database] = await Promise.all([
     ownRedis ?? startTestRedis(),
-    startMailCatcher(),
+    startMailCatcher(mailServer),
     createTestDatabase(inject('databaseUrl')),
   ]);
   const environment = {

@@ -18,7 +18,7 @@ const USAGE = `pnpm --filter @latchkey/bench soak
 `;
 const RANGES = { minutes: [0.05, 1440], share: [0.05, 1], tolerance: [0.01, 1] } as const;
 
-const PEOPLE = 150;
+const PEOPLE = 100;
 const SAMPLES = 60;
 /** Seconds between two samples at least: each begins with a full collection. */
 const SAMPLE_EVERY = 0.2;

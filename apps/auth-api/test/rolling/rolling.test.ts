@@ -19,7 +19,8 @@ const AS_DEPLOYED = { STARTUP_WAIT_MAX_MS: '20000', SHUTDOWN_DELAY_MS: '1500' };
 let side: Awaited<ReturnType<typeof startMailSide>>;
 let environment: Record<string, string>;
 beforeAll(async () => {
-  side = await startMailSide();
+  // Slow enough that a worker told to stop always has a mail whose end it does not know.
+  side = await startMailSide({}, undefined, { delay: (phase) => (phase === 'data' ? 500 : 0) });
   environment = testEnvironment(side, { RATE_LIMITS: 'off', MAX_SESSIONS_PER_USER: '100000', ...AS_DEPLOYED });
 });
 afterAll(() => side.stop());
@@ -51,7 +52,7 @@ test.skipIf(nginx === undefined)(
       apis[which] = await startApi(ports[which] ?? 0);
       expect(load.failed).toEqual([]);
     };
-    for (let round = 0; round < ROUNDS; round += 1) {
+    const restartApis = async (round: number) => {
       // As an orchestrator does, which tells no proxy.
       await restart(round % 2);
       // As an operator may: taken out of nginx first, and put back once it is ready.
@@ -59,12 +60,15 @@ test.skipIf(nginx === undefined)(
       await proxy.listOnly(ports.filter((_, which) => which !== other));
       await restart(other);
       await proxy.listOnly(ports);
+    };
+    const restartWorkers = async () => {
       for (const which of workers.keys()) {
+        await onward('register');
         expect(await workers[which]?.stop()).toEqual({ code: 0, signal: null });
         workers[which] = await side.startWorker();
-        await onward('register');
       }
-    }
+    };
+    for (let round = 0; round < ROUNDS; round += 1) await Promise.all([restartApis(round), restartWorkers()]);
     const registered = await load.stop();
     expect(load.failed, proxy.log()).toEqual([]);
     for (const [kind, times] of Object.entries(load.answered)) expect(times, kind).toBeGreaterThan(0);

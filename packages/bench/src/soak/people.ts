@@ -16,15 +16,17 @@ const ROUND = ACTS.reduce((sum, act) => sum + MIX[act], 0);
 /** Acts under way at most: below the length of auth-api's queue for hashes on any machine. */
 const LANES = 24;
 
-/** The n-th act: each kind is spread evenly over the round. */
-export function actOf(n: number): Act {
-  const at = n % ROUND;
-  const due = (act: Act) => Math.floor(((at + 1) * MIX[act]) / ROUND) > Math.floor((at * MIX[act]) / ROUND);
-  // The rarest first: where two fall on one place, the commoner can give way.
-  return [...ACTS].reverse().find(due) ?? 'verify';
+/** The acts of a round, each kind spread over it: whoever is owed most has the next place, and has then had it. */
+export function roundOfActs(): Act[] {
+  const owed = { verify: 0, refresh: 0, login: 0, register: 0 };
+  return Array.from({ length: ROUND }, () => {
+    for (const act of ACTS) owed[act] += MIX[act];
+    const next = ACTS.reduce((most, act) => (owed[act] > owed[most] ? act : most));
+    owed[next] -= ROUND;
+    return next;
+  });
 }
-
-export type People = Awaited<ReturnType<typeof createPeople>>;
+const ORDER = roundOfActs();
 
 /** @param count of people with one session each. */
 export async function createPeople(stand: Stand, count: number) {
@@ -56,8 +58,12 @@ export async function createPeople(stand: Stand, count: number) {
   type Person = { readonly email: string; session: Session; since: number };
   /** Those who do nothing just now, the longest so first. */
   const idle: Person[] = [];
-  for (const email of await addUsers(stand, count))
-    idle.push({ email, since: performance.now(), session: await logIn(email) });
+  const emails = await addUsers(stand, count);
+  const arrive = async (): Promise<void> => {
+    for (let email = emails.pop(); email !== undefined; email = emails.pop())
+      idle.push({ email, since: performance.now(), session: await logIn(email) });
+  };
+  await Promise.all(Array.from({ length: LANES }, arrive));
 
   async function refresh(person: Person): Promise<void> {
     const body = JSON.stringify({ refresh_token: person.session.refresh_token });
@@ -90,7 +96,7 @@ export async function createPeople(stand: Stand, count: number) {
     const person = idle.shift();
     if (!person) throw new Error('more acts at once than people');
     try {
-      await acts[actOf(n)](person);
+      await acts[ORDER[n % ROUND] ?? 'verify'](person);
     } finally {
       idle.push(person);
     }
