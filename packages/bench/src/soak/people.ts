@@ -92,11 +92,11 @@ export async function createPeople(stand: Stand, count: number) {
       }),
   };
 
-  async function actOnce(n: number): Promise<void> {
+  async function one(...doings: Act[]): Promise<void> {
     const person = idle.shift();
     if (!person) throw new Error('more acts at once than people');
     try {
-      await acts[ORDER[n % ROUND] ?? 'verify'](person);
+      for (const act of doings) await acts[act](person);
     } finally {
       idle.push(person);
     }
@@ -104,6 +104,15 @@ export async function createPeople(stand: Stand, count: number) {
 
   let next = 0;
   return {
+    /** Has so many tokens verified, each a new one: the service keeps the last of them. */
+    async verifyNew(tokens: number): Promise<void> {
+      let left = tokens;
+      const lane = async (): Promise<void> => {
+        for (; left > 0; left -= 1) await one('refresh', 'verify');
+      };
+      await Promise.all(Array.from({ length: LANES }, lane));
+    },
+
     /**
      * @param rate acts a second; without one, as many as it goes.
      * @returns how many were done a second.
@@ -119,7 +128,7 @@ export async function createPeople(stand: Stand, count: number) {
           if (Math.max(due, performance.now()) > began + seconds * 1000) return;
           next += 1;
           if (due > performance.now()) await delay(due - performance.now());
-          await actOnce(n);
+          await one(ORDER[n % ROUND] ?? 'verify');
         }
       };
       await Promise.all(Array.from({ length: LANES }, lane));
