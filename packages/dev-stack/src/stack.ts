@@ -105,7 +105,7 @@ async function boot(
       REDIS_URL,
       MASTER_KEY: settings.passedOn.MASTER_KEY || folder.state.masterKey,
       // Nothing is in front of it.
-      SHUTDOWN_DELAY_MS: '0',
+      SHUTDOWN_DELAY_MS: settings.passedOn.SHUTDOWN_DELAY_MS || '0',
     }),
   );
   await Promise.all([worker, api]);
