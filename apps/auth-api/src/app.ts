@@ -9,7 +9,7 @@ import { connectRedis, onServerChange } from '@latchkey/shared/redis-connections
 import { redisKeys } from '@latchkey/shared/redis-keys';
 import { createRevocationCopy } from '@latchkey/verifier/revocation-copy';
 import { createVerifier } from '@latchkey/verifier/verifier';
-import fastify, { type FastifyPluginAsync, LogController } from 'fastify';
+import fastify, { errorCodes, type FastifyPluginAsync, LogController } from 'fastify';
 import type { Logger } from 'pino';
 import { createAccount } from './domain/account.ts';
 import { createActivation } from './domain/activation.ts';
@@ -329,6 +329,10 @@ export async function buildApp({ env, logger, namespace, ...given }: AppOptions)
   app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
     if (body === '') done(null, undefined);
     else void parseJson(request, String(body), done);
+  });
+  app.addContentTypeParser('*', { parseAs: 'string' }, ({ headers }, body, done) => {
+    if (body === '') done(null, undefined);
+    else done(new errorCodes.FST_ERR_CTP_INVALID_MEDIA_TYPE(headers['content-type']));
   });
   await app.register(requestLog, { metrics });
   await app.register(problemAnswers, { metrics });
