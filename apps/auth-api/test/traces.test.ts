@@ -142,7 +142,7 @@ test('a collector that is away, or never answers, costs no request and no mail, 
     { ...soon, OTEL_EXPORTER_OTLP_ENDPOINT: otlp.url },
     { ...soon, OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${await freePort()}` },
   );
-  const emails = Array.from({ length: 10 }, () => newAddress());
+  const emails = [newAddress(), newAddress(), newAddress()];
   for (const email of emails) {
     expect((await register(email)).status).toBe(202);
     await side.mail.waitFor(email);

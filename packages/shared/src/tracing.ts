@@ -34,8 +34,8 @@ type TracingEnv = Pick<CleanedEnv<typeof tracingVariables>, keyof typeof tracing
 
 /** Spans that wait for the collector; what comes on top is dropped. */
 const MOST_WAITING = 2048;
-/** Milliseconds the last spans may take when the app ends. */
-const FLUSH_WITHIN = 900;
+/** Milliseconds the last spans may take when the app ends; all else has ended before. */
+const FLUSH_WITHIN = 1500;
 
 export interface Span {
   /** What follows from it has this for a parent (W3C Trace Context). */
