@@ -1,7 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { freePort } from '@latchkey/dev-stack/ports';
 import { type CollectedSpan, startTraceCollector } from '@latchkey/dev-stack/trace-collector';
+import { readEnvironment } from '@latchkey/shared/environment';
+import { createLogger } from '@latchkey/shared/logger';
+import { startTracing, tracingVariables } from '@latchkey/shared/tracing';
+import fastify from 'fastify';
 import { expect, onTestFinished, test, vi } from 'vitest';
+import { requestSpans } from '../src/plugins/request-spans.ts';
 import {
   MASTER_KEY,
   newAddress,
@@ -132,6 +137,40 @@ test('a registration is one trace from the request to the mail server, as are it
   for (const secret of told) expect(otlp.text()).not.toContain(secret);
   // What the test of the builds sees none of (build.test.ts).
   for (const { output } of [api, worker]) expect(sdkModules(output).length).toBeGreaterThan(0);
+});
+
+test('a request that fails and one whose caller goes away end their spans too, as errors', async () => {
+  const otlp = await collector();
+  const tracing = await startTracing(
+    'auth-api',
+    readEnvironment('auth-api', tracingVariables, { OTEL_EXPORTER_OTLP_ENDPOINT: otlp.url }),
+    createLogger('auth-api', 'silent'),
+  );
+  if (!tracing) throw new Error('traces are off');
+  const app = fastify();
+  onTestFinished(() => app.close());
+  await app.register(requestSpans, { tracing });
+  const arrived = Promise.withResolvers<void>();
+  const left = Promise.withResolvers<void>();
+  app.get('/fails', (_request, reply) => reply.code(503).send());
+  app.get('/hangs', async (_request, reply) => {
+    arrived.resolve();
+    reply.raw.once('close', left.resolve);
+    await left.promise;
+  });
+  const url = await app.listen({ host: '127.0.0.1', port: 0 });
+  expect((await fetch(`${url}/fails`)).status).toBe(503);
+  const caller = new AbortController();
+  const gone = expect(fetch(`${url}/hangs`, { signal: caller.signal })).rejects.toThrow();
+  await arrived.promise;
+  caller.abort();
+  await Promise.all([gone, left.promise]);
+  await tracing.close();
+  expect(otlp.spans()).toMatchObject([
+    { name: 'GET /fails', status: 2, attributes: { 'http.response.status_code': 503, 'error.type': '503' } },
+    { name: 'GET /hangs', status: 2, attributes: { 'error.type': 'caller_went_away' } },
+  ]);
+  expect(otlp.spans()[1]?.attributes).not.toHaveProperty('http.response.status_code');
 });
 
 test('a collector that is away, or never answers, costs no request and no mail, and holds up no end', async () => {
