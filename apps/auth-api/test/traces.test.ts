@@ -147,7 +147,7 @@ test('a request that fails and one whose caller goes away end their spans too, a
     createLogger('auth-api', 'silent'),
   );
   if (!tracing) throw new Error('traces are off');
-  const app = fastify();
+  const app = fastify({ forceCloseConnections: true });
   onTestFinished(() => app.close());
   await app.register(requestSpans, { tracing });
   const arrived = Promise.withResolvers<void>();
