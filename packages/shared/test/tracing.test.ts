@@ -88,10 +88,10 @@ test('that a collector takes no traces is said once, and once that it does again
   const lost = 'the collector takes no traces: they are dropped';
   await exported();
   await exported();
-  await vi.waitFor(() => expect(told()).toEqual([lost]));
+  await vi.waitFor(() => expect(told()).toEqual([lost]), 5000);
   otlp.become('takes');
   await exported();
-  await vi.waitFor(() => expect(told()).toEqual([lost, 'the collector takes traces again']));
+  await vi.waitFor(() => expect(told()).toEqual([lost, 'the collector takes traces again']), 5000);
   await tracing.close();
 });
 
