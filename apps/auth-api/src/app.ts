@@ -10,7 +10,7 @@ import { redisKeys } from '@latchkey/shared/redis-keys';
 import type { Tracing } from '@latchkey/shared/tracing';
 import { createRevocationCopy } from '@latchkey/verifier/revocation-copy';
 import { createVerifier } from '@latchkey/verifier/verifier';
-import fastify, { type FastifyPluginAsync, LogController } from 'fastify';
+import fastify, { errorCodes, type FastifyPluginAsync, LogController } from 'fastify';
 import type { Logger } from 'pino';
 import { createAccount } from './domain/account.ts';
 import { createActivation } from './domain/activation.ts';
@@ -333,6 +333,10 @@ export async function buildApp({ env, logger, tracing, namespace, ...given }: Ap
   app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
     if (body === '') done(null, undefined);
     else void parseJson(request, String(body), done);
+  });
+  app.addContentTypeParser('*', { parseAs: 'string' }, ({ headers }, body, done) => {
+    if (body === '') done(null, undefined);
+    else done(new errorCodes.FST_ERR_CTP_INVALID_MEDIA_TYPE(headers['content-type']));
   });
   if (tracing) await app.register(requestSpans, { tracing });
   await app.register(requestLog, { metrics });
