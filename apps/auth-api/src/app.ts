@@ -7,6 +7,7 @@ import { emailKey } from '@latchkey/shared/account-fields';
 import { connectDatabase } from '@latchkey/shared/database';
 import { connectRedis, onServerChange } from '@latchkey/shared/redis-connections';
 import { redisKeys } from '@latchkey/shared/redis-keys';
+import type { Tracing } from '@latchkey/shared/tracing';
 import { createRevocationCopy } from '@latchkey/verifier/revocation-copy';
 import { createVerifier } from '@latchkey/verifier/verifier';
 import fastify, { errorCodes, type FastifyPluginAsync, LogController } from 'fastify';
@@ -43,6 +44,7 @@ import { openapi } from './plugins/openapi.ts';
 import { answerClientError, answerFrameworkError, problemAnswers } from './plugins/problem-answers.ts';
 import { createQuickVerify } from './plugins/quick-verify.ts';
 import { requestId, requestLog } from './plugins/request-log.ts';
+import { requestSpans } from './plugins/request-spans.ts';
 import { sharedSerializers } from './plugins/shared-serializers.ts';
 import { createRateLimits } from './rate-limits.ts';
 import { accountRoutes } from './routes/accounts.ts';
@@ -91,6 +93,8 @@ const FINISH_WITHIN = 5000;
 export interface AppOptions {
   env: Env;
   logger: Logger;
+  /** Undefined: traces are off. */
+  tracing?: Tracing | undefined;
   /** Prefix of every Redis key; tests share one Redis by giving each suite its own. */
   namespace?: string;
   /** How soon the relay looks for jobs the queue has lost. */
@@ -103,7 +107,7 @@ export interface AppOptions {
  * Builds the app; it listens when told to. Nothing has to be up: what is down is named by `/readyz` and refused by the requests that
  * need it, until it is back.
  */
-export async function buildApp({ env, logger, namespace, ...given }: AppOptions) {
+export async function buildApp({ env, logger, tracing, namespace, ...given }: AppOptions) {
   const app = fastify({
     loggerInstance: logger,
     // plugins/request-log.ts writes the one line a request gets.
@@ -205,7 +209,7 @@ export async function buildApp({ env, logger, namespace, ...given }: AppOptions)
     revocationCopy.doubt();
     if (redis.isCluster) replay.start();
   });
-  const mailQueue = createMailQueue(queueConnection, keys, reportLost('redis'));
+  const mailQueue = createMailQueue(queueConnection, keys, reportLost('redis'), tracing);
   const outbox = createOutbox(db);
   const relay = createMailRelay({ outbox, allowed: schema.demand, queue: mailQueue, logger, ...given.relay });
   const failedMails = createFailedMails({ queue: mailQueue, outbox, audit, kick: relay.kick });
@@ -334,6 +338,7 @@ export async function buildApp({ env, logger, namespace, ...given }: AppOptions)
     if (body === '') done(null, undefined);
     else done(new errorCodes.FST_ERR_CTP_INVALID_MEDIA_TYPE(headers['content-type']));
   });
+  if (tracing) await app.register(requestSpans, { tracing });
   await app.register(requestLog, { metrics });
   await app.register(problemAnswers, { metrics });
   await app.register(openapi, { publicUrl: env.PUBLIC_URL });

@@ -18,6 +18,7 @@ import {
   text,
   trueOrFalse,
 } from '@latchkey/shared/environment';
+import { tracingVariables } from '@latchkey/shared/tracing';
 
 export type Env = ReturnType<typeof readEnv>;
 
@@ -48,6 +49,7 @@ export function readEnv(source: Record<string, string | undefined>) {
       RATE_LIMITS: oneOf('on', 'off')({ default: 'on' }),
       REVOCATION_LAG_MAX_MS: milliseconds({ default: 2000 }),
       TRUSTED_PROXIES: cidrs({ default: [] }),
+      ...tracingVariables,
     },
     source,
   );

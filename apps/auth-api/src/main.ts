@@ -1,6 +1,7 @@
 /** The process: environment in, signals handled, exit code out. Everything else is app.ts. */
 import { InvalidEnvironment } from '@latchkey/shared/environment';
 import { createLogger } from '@latchkey/shared/logger';
+import { startTracing } from '@latchkey/shared/tracing';
 import closeWithGrace from 'close-with-grace';
 import { buildApp } from './app.ts';
 import { strengthThreads } from './domain/passwords.ts';
@@ -23,7 +24,8 @@ const env = environment();
 const logger = createLogger('auth-api', env.LOG_LEVEL);
 // Loaded beside the start of the app: the first registration should not have to wait for it.
 strengthThreads();
-const app = await buildApp({ env, logger });
+const tracing = await startTracing('auth-api', env, logger);
+const app = await buildApp({ env, logger, tracing });
 
 closeWithGrace(
   { delay: CLOSE_WITHIN, logger: { error: (message) => logger.error(message) } },
@@ -31,6 +33,7 @@ closeWithGrace(
     if (err) logger.fatal({ err }, 'unexpected error: stopping');
     else logger.info({ signal }, 'stopping');
     await app.close();
+    await tracing?.close();
   },
 );
 
