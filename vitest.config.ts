@@ -1,10 +1,12 @@
 import { defineConfig } from 'vitest/config';
 
-/** Suites that keep every core busy for a minute: one at a time and after the others, whose servers must answer in time. */
-const HEAVY = [
-  'apps/auth-api/test/property/{sessions-model,storm}.test.ts',
+/** Suites of a minute of work with no clock in them: two at a time, after the others, whose servers must answer in time. */
+const HEAVY = ['apps/auth-api/test/property/sessions-model.test.ts', 'packages/bench/test/bench.test.ts'];
+
+/** Suites that keep every core busy by themselves: one at a time. */
+const ALONE = [
+  'apps/auth-api/test/property/storm.test.ts',
   'apps/auth-api/test/races/{refresh,revoke-all}.test.ts',
-  'packages/bench/test/bench.test.ts',
   'packages/infra-checks/test/images.test.ts',
 ];
 
@@ -26,7 +28,7 @@ export default defineConfig({
           ...common,
           name: 'suites',
           include: ['apps/*/test/**/*.test.ts', 'packages/*/test/**/*.test.ts'],
-          exclude: [...HEAVY, ...ON_REQUEST],
+          exclude: [...HEAVY, ...ALONE],
           // Three starve each other on two cores: a server that must answer within 750 ms then does not.
           maxWorkers: 2,
           // A suite in the process of the one before: two seconds of a core less for each. Its servers and keys are its own all the same.
@@ -39,9 +41,18 @@ export default defineConfig({
           ...common,
           name: 'heavy',
           include: HEAVY,
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        test: {
+          ...common,
+          name: 'alone',
+          include: ALONE,
           exclude: ON_REQUEST,
           maxWorkers: 1,
-          sequence: { groupOrder: 1 },
+          sequence: { groupOrder: 2 },
         },
       },
     ],

@@ -7,9 +7,10 @@ import { emailKey } from '@latchkey/shared/account-fields';
 import { connectDatabase } from '@latchkey/shared/database';
 import { connectRedis, onServerChange } from '@latchkey/shared/redis-connections';
 import { redisKeys } from '@latchkey/shared/redis-keys';
+import type { Tracing } from '@latchkey/shared/tracing';
 import { createRevocationCopy } from '@latchkey/verifier/revocation-copy';
 import { createVerifier } from '@latchkey/verifier/verifier';
-import fastify, { type FastifyPluginAsync, LogController } from 'fastify';
+import fastify, { errorCodes, type FastifyPluginAsync, LogController } from 'fastify';
 import type { Logger } from 'pino';
 import { createAccount } from './domain/account.ts';
 import { createActivation } from './domain/activation.ts';
@@ -44,6 +45,7 @@ import { openapi } from './plugins/openapi.ts';
 import { answerClientError, answerFrameworkError, problemAnswers } from './plugins/problem-answers.ts';
 import { createQuickVerify } from './plugins/quick-verify.ts';
 import { requestId, requestLog } from './plugins/request-log.ts';
+import { requestSpans } from './plugins/request-spans.ts';
 import { sharedSerializers } from './plugins/shared-serializers.ts';
 import { createRateLimits } from './rate-limits.ts';
 import { accountRoutes } from './routes/accounts.ts';
@@ -94,6 +96,8 @@ export interface AppOptions {
   logger: Logger;
   /** Whether the process has been told to stop: then it is not ready, and serves on. */
   stopping?: () => boolean;
+  /** Undefined: traces are off. */
+  tracing?: Tracing | undefined;
   /** Prefix of every Redis key; tests share one Redis by giving each suite its own. */
   namespace?: string;
   /** How soon the relay looks for jobs the queue has lost. */
@@ -106,7 +110,7 @@ export interface AppOptions {
  * Builds the app; it listens when told to. Nothing has to be up: what is down is named by `/readyz` and refused by the requests that
  * need it, until it is back.
  */
-export async function buildApp({ env, logger, namespace, stopping = () => false, ...given }: AppOptions) {
+export async function buildApp({ env, logger, tracing, namespace, stopping = () => false, ...given }: AppOptions) {
   const app = fastify({
     loggerInstance: logger,
     // plugins/request-log.ts writes the one line a request gets.
@@ -208,7 +212,7 @@ export async function buildApp({ env, logger, namespace, stopping = () => false,
     revocationCopy.doubt();
     if (redis.isCluster) replay.start();
   });
-  const mailQueue = createMailQueue(queueConnection, keys, reportLost('redis'));
+  const mailQueue = createMailQueue(queueConnection, keys, reportLost('redis'), tracing);
   const outbox = createOutbox(db);
   const relay = createMailRelay({ outbox, allowed: schema.demand, queue: mailQueue, logger, ...given.relay });
   const failedMails = createFailedMails({ queue: mailQueue, outbox, audit, kick: relay.kick });
@@ -333,6 +337,11 @@ export async function buildApp({ env, logger, namespace, stopping = () => false,
     if (body === '') done(null, undefined);
     else void parseJson(request, String(body), done);
   });
+  app.addContentTypeParser('*', { parseAs: 'string' }, ({ headers }, body, done) => {
+    if (body === '') done(null, undefined);
+    else done(new errorCodes.FST_ERR_CTP_INVALID_MEDIA_TYPE(headers['content-type']));
+  });
+  if (tracing) await app.register(requestSpans, { tracing });
   await app.register(requestLog, { metrics });
   await app.register(problemAnswers, { metrics });
   await app.register(openapi, { publicUrl: env.PUBLIC_URL });

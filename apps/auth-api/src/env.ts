@@ -19,6 +19,7 @@ import {
   text,
   trueOrFalse,
 } from '@latchkey/shared/environment';
+import { tracingVariables } from '@latchkey/shared/tracing';
 
 export type Env = ReturnType<typeof readEnv>;
 
@@ -51,6 +52,7 @@ export function readEnv(source: Record<string, string | undefined>) {
       TRUSTED_PROXIES: cidrs({ default: [] }),
       STARTUP_WAIT_MAX_MS: millisecondsOrZero({ default: 5000 }),
       SHUTDOWN_DELAY_MS: millisecondsOrZero({ default: 3000 }),
+      ...tracingVariables,
     },
     source,
   );

@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { InvalidEnvironment } from '@latchkey/shared/environment';
 import { createLogger } from '@latchkey/shared/logger';
+import { startTracing } from '@latchkey/shared/tracing';
 import closeWithGrace from 'close-with-grace';
 import { buildApp } from './app.ts';
 import { strengthThreads } from './domain/passwords.ts';
@@ -26,8 +27,9 @@ const env = environment();
 const logger = createLogger('auth-api', env.LOG_LEVEL);
 // Loaded beside the start of the app: the first registration should not have to wait for it.
 strengthThreads();
+const tracing = await startTracing('auth-api', env, logger);
 let stopping = false;
-const app = await buildApp({ env, logger, stopping: () => stopping });
+const app = await buildApp({ env, logger, tracing, stopping: () => stopping });
 
 closeWithGrace(
   { delay: env.SHUTDOWN_DELAY_MS + CLOSE_WITHIN, logger: { error: (message) => logger.error(message) } },
@@ -38,6 +40,7 @@ closeWithGrace(
     // From the terminal nobody waits for a load balancer, and after an error nobody knows what would be served.
     if (signal === 'SIGTERM' && app.server.listening) await delay(env.SHUTDOWN_DELAY_MS);
     await app.close();
+    await tracing?.close();
   },
 );
 

@@ -1,12 +1,20 @@
 import { expect, onTestFinished, test } from 'vitest';
-import { newAddress, PASSWORD, startAppProcess, startMailSide, testEnvironment } from './test-app.ts';
+import {
+  newAddress,
+  PASSWORD,
+  sdkModules,
+  startAppProcess,
+  startMailSide,
+  TELLS_MODULES,
+  testEnvironment,
+} from './test-app.ts';
 
-test('the production builds run, each from its own environment: with the files they read and the threads they start', async () => {
-  const side = await startMailSide();
+test('the production builds run, each from its own environment: with the files they read and the threads they start, and with nothing loaded or logged of traces, which are off', async () => {
+  const side = await startMailSide({ NODE_OPTIONS: TELLS_MODULES });
   onTestFinished(() => side.stop());
   const worker = await side.startWorker();
   onTestFinished(async () => void (await worker.stop()));
-  const api = await startAppProcess('auth-api', testEnvironment(side));
+  const api = await startAppProcess('auth-api', testEnvironment(side, { NODE_OPTIONS: TELLS_MODULES }));
   onTestFinished(async () => void (await api.stop()));
 
   const post = async (path: string, body: object = {}) =>
@@ -31,6 +39,13 @@ test('the production builds run, each from its own environment: with the files t
   );
   expect((await post('/v1/tokens/refresh', { refresh_token })).status).toBe(200);
   expect((await fetch(`${api.url}/docs/`)).status).toBe(200);
+
+  await Promise.all([api.stop(), worker.stop()]);
+  for (const { output } of [api, worker]) {
+    expect(output.filter((line) => line.startsWith('LOADED')).length, 'the hook works').toBeGreaterThan(0);
+    expect(sdkModules(output)).toEqual([]);
+    expect(output.filter((line) => line.includes('trace_id'))).toEqual([]);
+  }
 });
 
 test('a process that is told to stop finishes the request it works on', async () => {

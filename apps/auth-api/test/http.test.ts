@@ -94,6 +94,9 @@ describe('methods and bodies', () => {
     const url = `/v1/activations/${'A'.repeat(32)}`;
     const headers = { 'content-type': 'application/json' };
     expect((await api.app.inject({ method: 'POST', url, headers })).statusCode).toBe(404);
+    // What curl says of `-d ''`: of nothing at all it is no untruth.
+    const form = { 'content-type': 'application/x-www-form-urlencoded' };
+    expect((await api.app.inject({ method: 'POST', url, headers: form, payload: '' })).statusCode).toBe(404);
     expect((await api.call('POST', url, {})).statusCode).toBe(404);
     const refused = await api.call('POST', url, { x: 1 });
     expect([refused.statusCode, refused.json().errors?.[0]?.pointer]).toEqual([400, '/x']);

@@ -14,6 +14,7 @@ afterAll(() => api.close());
 interface Operation {
   operationId: string;
   summary: string;
+  requestBody?: { required?: boolean };
   responses: Record<string, { content?: Record<string, unknown> }>;
   security?: object[];
 }
@@ -67,6 +68,26 @@ test('the OpenAPI document lists every route of the contract that exists', async
   );
 });
 
+test('the OpenAPI document asks for a body where there must be one, and only there', async () => {
+  const { list } = await operations();
+  const withBody = list.filter(({ operation }) => operation.requestBody);
+  const [must, may] = [true, false].map((required) =>
+    withBody
+      .filter(({ operation }) => operation.requestBody?.required === required)
+      .map(({ path, method }) => `${method.toUpperCase()} ${path}`),
+  );
+  expect(may?.sort()).toEqual([
+    'POST /v1/activations/{key}',
+    'POST /v1/activations/{key}/renewal',
+    'POST /v1/admin/failed-mails/{id}/retry',
+    'POST /v1/admin/keys/rotation',
+    'POST /v1/admin/users/{id}/revocations',
+    'POST /v1/email-changes/{key}',
+    'PUT /v1/admin/users/{id}/suspension',
+  ]);
+  expect(must).toEqual(expect.arrayContaining(['POST /v1/users', 'POST /v1/admin/tokens/deny', 'PATCH /v1/me']));
+});
+
 test('every operation has a name of its own, a summary, and a schema for each way it can end', async () => {
   const { list } = await operations();
   expect(new Set(list.map(({ operation }) => operation.operationId)).size).toBe(list.length);
@@ -84,6 +105,9 @@ test('a refusal is documented as the problem it is', async () => {
 
 test('the documentation page is served', async () => {
   const response = await api.get('/docs/');
+  // Served without TLS, it finds its styles and scripts all the same.
+  expect(response.headers['content-security-policy']).toContain("default-src 'self'");
+  expect(response.headers['content-security-policy']).not.toContain('upgrade-insecure-requests');
   expect(response.statusCode).toBe(200);
   expect(response.headers['content-type']).toContain('text/html');
 });

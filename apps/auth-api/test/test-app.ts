@@ -140,6 +140,20 @@ export async function testApp(options?: TestAppOptions): Promise<TestApp> {
   return started;
 }
 
+/** NODE_OPTIONS of a process that prints each module of OpenTelemetry as it is loaded. */
+export const TELLS_MODULES = `--import=data:text/javascript,${encodeURIComponent(`
+  import { registerHooks } from 'node:module';
+  registerHooks({
+    load(url, context, next) {
+      if (url.includes('@opentelemetry')) console.log('LOADED', url);
+      return next(url, context);
+    },
+  });`)}`;
+
+/** Those of the SDK: its API is a part of prom-client too. */
+export const sdkModules = (output: readonly string[]): string[] =>
+  output.filter((line) => /^LOADED .*@opentelemetry\/(?!api\/)/.test(line));
+
 /**
  * Runs the production build of one of our apps, or another program of it, in a process of its own.
  * @returns once `/readyz` answers 200, unless `ready` is false.

@@ -1,5 +1,6 @@
 /** One mail job, from the queue to the mail server. The order of the phases is what keeps a mail from being lost, doubled or dead on arrival. */
 import { InvalidMailJob, type MailJob, parseMailJob } from '@latchkey/shared/mail-jobs';
+import type { Span, Tracing } from '@latchkey/shared/tracing';
 import type { SendMailOptions } from 'nodemailer';
 import type { KeyPurpose, MailKeys } from './mail-keys.ts';
 import type { MailContent, Mails } from './mails.ts';
@@ -14,6 +15,8 @@ export interface IncomingJob {
   readonly payload: unknown;
   /** Aborts the try, when the worker has to leave. */
   readonly signal: AbortSignal | undefined;
+  /** Of the try's span, where traces are on. */
+  readonly traceparent?: string | undefined;
 }
 
 export type Phase = 'parse' | 'ledger' | 'mint' | 'render' | 'smtp' | 'record';
@@ -64,6 +67,8 @@ export interface DeliveryParts {
   readonly from: string;
   /** `PUBLIC_URL`: its host is the right side of every Message-ID. */
   readonly publicUrl: string;
+  /** Undefined: traces are off. */
+  readonly tracing?: Tracing | undefined;
 }
 
 /** A mail as it will be sent, and the key made for it. */
@@ -82,9 +87,23 @@ interface Conversation {
   failure: SmtpFailure | undefined;
 }
 
+/** Ends the span of a conversation; for SMTP there are no conventions. */
+function endSpan(span: Span, { offered, dataBegun, before, failure }: Conversation): void {
+  const stopped = failure !== undefined && !dataBegun ? before : undefined;
+  const failed = stopped === undefined ? failure : undefined;
+  span.end(
+    {
+      'latchkey.smtp.phase': dataBegun ? 'data' : offered ? 'envelope' : 'connect',
+      'latchkey.smtp.outcome': stopped ?? (failed ? (failed.refused ? 'refused' : 'broken') : 'accepted'),
+      ...(failed?.code !== undefined && { 'latchkey.smtp.code': failed.code }),
+    },
+    failed && String(failed.code ?? 'no_answer'),
+  );
+}
+
 /** @returns the function that delivers one job; it throws {@link DeliveryFailed} and nothing else. */
 export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Promise<Delivered> {
-  const { ledger, mailKeys, mails, transport, from } = parts;
+  const { ledger, mailKeys, mails, transport, from, tracing } = parts;
   const messageHost = new URL(parts.publicUrl).hostname;
   const underway = new Map<string, Promise<Delivered>>();
 
@@ -161,7 +180,7 @@ export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Prom
     if (verdict !== 'go') return ended(job.id, verdict);
 
     const { content, key } = await compose(mail);
-    const conversation = await converse(job.id, envelope(job.id, to, content, job.signal));
+    const conversation = await converse(job, envelope(job.id, to, content, job.signal));
     const { before, dataBegun, failure } = conversation;
     // The key just made is in no mail.
     if (failure !== undefined && (failure.refused || !dataBegun)) await forget(key);
@@ -174,8 +193,9 @@ export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Prom
   }
 
   /** Offers the mail to the mail server; its data goes out only if the ledger does not know of an end. */
-  async function converse(id: string, mail: SendMailOptions): Promise<Conversation> {
+  async function converse({ id, traceparent }: IncomingJob, mail: SendMailOptions): Promise<Conversation> {
     const seen: Conversation = { offered: false, dataBegun: false, before: undefined, failure: undefined };
+    const span = tracing?.begin('smtp', 'CLIENT', traceparent, { 'network.protocol.name': 'smtp' });
     try {
       await transport.send(mail, {
         begins() {
@@ -190,6 +210,7 @@ export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Prom
     } catch (error) {
       seen.failure = readSmtpFailure(error);
     }
+    if (span) endSpan(span, seen);
     return seen;
   }
 

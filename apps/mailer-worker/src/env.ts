@@ -18,6 +18,7 @@ import {
   smtpUrl,
   text,
 } from '@latchkey/shared/environment';
+import { tracingVariables } from '@latchkey/shared/tracing';
 import type { Dkim } from './smtp.ts';
 import type { Theme } from './theme.ts';
 
@@ -58,6 +59,7 @@ export function readEnv(source: Record<string, string | undefined>) {
       DKIM_DOMAIN: domainName(dkim),
       DKIM_SELECTOR: domainName(dkim),
       DKIM_PRIVATE_KEY: rsaPrivateKey(dkim),
+      ...tracingVariables,
     },
     source,
   );

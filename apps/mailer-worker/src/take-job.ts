@@ -1,4 +1,6 @@
 /** One try of one job, counted and logged, and what BullMQ is told of it: done, come again, or never again. */
+import { MAIL_QUEUE } from '@latchkey/shared/mail-jobs';
+import { type Span, type Tracing, traceIds } from '@latchkey/shared/tracing';
 import { DelayedError, type Job, UnrecoverableError, WaitingError } from 'bullmq';
 import type { Logger } from 'pino';
 import { type Delivered, DeliveryFailed, type IncomingJob } from './deliver.ts';
@@ -11,31 +13,59 @@ export interface JobTakerParts {
   readonly server: MailServerWatch;
   readonly metrics: Metrics;
   readonly logger: Logger;
+  /** Undefined: traces are off. */
+  readonly tracing?: Tracing | undefined;
+}
+
+/** One try of a job. */
+interface Try {
+  readonly job: Job;
+  readonly startedAt: number;
+  readonly span: Span | undefined;
+  /** The fields every line about it has. */
+  readonly about: object;
 }
 
 /** @returns the processor: `token` holds the job's lock, the signal aborts the try. */
-export function createJobTaker({ deliver, server, metrics, logger }: JobTakerParts) {
+export function createJobTaker({ deliver, server, metrics, logger, tracing }: JobTakerParts) {
   /** Mails set aside, by domain. */
   const slow = new Map<string, number>();
 
-  /** Counts the try; the fields every line about it has. */
-  function finish(job: Job, outcome: JobOutcome, startedAt: number) {
-    const seconds = (performance.now() - startedAt) / 1000;
-    metrics.count(job.name, outcome, { seconds, sinceOwed: (Date.now() - job.timestamp) / 1000 });
-    return { ...describe(job), outcome, ms: Math.round(seconds * 1000) };
+  function begin(job: Job): Try {
+    const span = tracing?.begin(`process ${MAIL_QUEUE}`, 'CONSUMER', textOf(job, 'traceparent'), {
+      'messaging.system': 'bullmq',
+      'messaging.operation.name': 'process',
+      'messaging.operation.type': 'process',
+      'messaging.destination.name': MAIL_QUEUE,
+      'messaging.message.id': job.id,
+      'latchkey.mail.attempt': job.attemptsMade + 1,
+    });
+    const about = { ...describe(job), ...(span && traceIds(span.traceparent)) };
+    return { job, startedAt: performance.now(), span, about };
   }
 
-  function reportFailure(failure: DeliveryFailed, job: Job, startedAt: number): void {
-    const outcome = outcomeOf(failure, job);
+  /** Counts the try and ends its span. @returns the fields of its line. */
+  function finish({ job, startedAt, span, about }: Try, outcome: JobOutcome, failure?: DeliveryFailed) {
+    const seconds = (performance.now() - startedAt) / 1000;
+    metrics.count(job.name, outcome, { seconds, sinceOwed: (Date.now() - job.timestamp) / 1000 });
+    span?.end(
+      { 'latchkey.mail.outcome': outcome, ...(failure && { 'latchkey.mail.phase': failure.phase }) },
+      failure && String(failure.smtpCode ?? failure.phase),
+    );
+    return { ...about, outcome, ms: Math.round(seconds * 1000) };
+  }
+
+  function reportFailure(failure: DeliveryFailed, one: Try): void {
+    const outcome = outcomeOf(failure, one.job);
     const { phase, smtpCode, message } = failure;
-    const line = { ...finish(job, outcome, startedAt), phase, smtp_code: smtpCode, reason: message };
+    const line = { ...finish(one, outcome, failure), phase, smtp_code: smtpCode, reason: message };
     metrics.countFailure(phase);
     if (outcome === 'retried') logger.warn(line, 'mail not accepted, will be tried again');
     else logger.error(line, 'mail failed, it is in the failed set');
   }
 
-  function reportDelivery(delivered: Delivered, job: Job, startedAt: number): void {
-    const line = finish(job, delivered.outcome, startedAt);
+  function reportDelivery(delivered: Delivered, one: Try): void {
+    const line = finish(one, delivered.outcome);
     if (delivered.outcome === 'superseded') logger.info(line, 'nothing sent: the link is dead');
     else if (delivered.outcome === 'paced') logger.debug({ ...line, wait: delivered.wait }, 'waits for its turn');
     else if (delivered.outcome === 'already_accepted' || !delivered.triedBefore) logger.info(line, 'mail accepted');
@@ -46,13 +76,14 @@ export function createJobTaker({ deliver, server, metrics, logger }: JobTakerPar
   }
 
   /** Delivers and says so. */
-  async function attempt(job: Job, startedAt: number, signal: AbortSignal): Promise<Delivered> {
+  async function attempt(one: Try, signal: AbortSignal): Promise<Delivered> {
+    const { id = '', name, data: payload } = one.job;
     try {
-      const delivered = await deliver({ id: job.id ?? '', name: job.name, payload: job.data, signal });
-      reportDelivery(delivered, job, startedAt);
+      const delivered = await deliver({ id, name, payload, signal, traceparent: one.span?.traceparent });
+      reportDelivery(delivered, one);
       return delivered;
     } catch (error) {
-      if (error instanceof DeliveryFailed) reportFailure(error, job, startedAt);
+      if (error instanceof DeliveryFailed) reportFailure(error, one);
       throw error;
     }
   }
@@ -64,8 +95,8 @@ export function createJobTaker({ deliver, server, metrics, logger }: JobTakerPar
   }
 
   /** The conversation goes on without the job. It is ended well before the job comes back, and then the ledger knows how. */
-  function setAside(job: Job, domain: string, going: Promise<unknown>, aborter: AbortController): void {
-    logger.warn(describe(job), 'a mail takes long, others go on');
+  function setAside({ about }: Try, domain: string, going: Promise<unknown>, aborter: AbortController): void {
+    logger.warn(about, 'a mail takes long, others go on');
     slow.set(domain, (slow.get(domain) ?? 0) + 1);
     const timer = setTimeout(() => aborter.abort(), SLOW_MAIL.endedWithin);
     const done = () => {
@@ -98,12 +129,13 @@ export function createJobTaker({ deliver, server, metrics, logger }: JobTakerPar
     signal?.addEventListener('abort', () => aborter.abort(signal.reason), { once: true });
     const long = Promise.withResolvers<'long'>();
     const timer = setTimeout(() => long.resolve('long'), SLOW_MAIL.after);
-    const going = attempt(job, performance.now(), aborter.signal);
+    const one = begin(job);
+    const going = attempt(one, aborter.signal);
     const delivered = await Promise.race([going, long.promise])
       .catch((error: unknown) => refuse(error, job, token))
       .finally(() => clearTimeout(timer));
     if (delivered === 'long') {
-      setAside(job, domain, going, aborter);
+      setAside(one, domain, going, aborter);
       return comeBack(job, token, SLOW_MAIL.comesBackAfter);
     }
     if (delivered.outcome === 'paced') return comeBack(job, token, delivered.wait);

@@ -3,6 +3,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { MAIL_QUEUE, mailBackoff } from '@latchkey/shared/mail-jobs';
 import { connectRedis, type RedisConnection } from '@latchkey/shared/redis-connections';
 import type { RedisKeys } from '@latchkey/shared/redis-keys';
+import type { Tracing } from '@latchkey/shared/tracing';
 import { type Job, Queue, Worker } from 'bullmq';
 import type { Logger } from 'pino';
 import { createBoard } from './board.ts';
@@ -45,6 +46,8 @@ export interface WorkerSetup {
   readonly env: Env;
   readonly keys: RedisKeys;
   readonly logger: Logger;
+  /** Undefined: traces are off. */
+  readonly tracing?: Tracing | undefined;
   /** Milliseconds to wait after so many attempts. */
   readonly backoff?: (attemptsMade: number) => number;
   readonly pace?: Pacing;
@@ -52,7 +55,7 @@ export interface WorkerSetup {
 
 /** A worker that has not started: `start()` begins to take jobs, `app` serves health and metrics. */
 export function buildWorker(setup: WorkerSetup) {
-  const { env, keys, logger, backoff = mailBackoff, pace = pacing(env.MAIL_DOMAIN_RATE) } = setup;
+  const { env, keys, logger, tracing, backoff = mailBackoff, pace = pacing(env.MAIL_DOMAIN_RATE) } = setup;
   const outage = createOutageLog(logger);
   const redis = connectRedis(env.REDIS_URL, 'queueWorker', (error) => outage('redis', error));
   // Health and metrics must not wait for ever with the queue.
@@ -70,6 +73,7 @@ export function buildWorker(setup: WorkerSetup) {
     transport,
     from: env.MAIL_FROM,
     publicUrl: env.PUBLIC_URL,
+    tracing,
   });
 
   const queueOptions = { connection: redis, prefix: keys.mailQueuePrefix };
@@ -114,7 +118,7 @@ export function buildWorker(setup: WorkerSetup) {
     resume: () => void worker.resume(),
     logger,
   });
-  const takeJob = createJobTaker({ deliver, server, metrics, logger });
+  const takeJob = createJobTaker({ deliver, server, metrics, logger, tracing });
   worker.on('error', (error) => outage('queue', error));
   worker.on('stalled', (id) => logger.warn({ mail_id: id }, 'taking up the mail of a worker that went away'));
 

@@ -2,6 +2,9 @@
  * The Redis a suite stands on: one server, or with `LATCHKEY_TEST_REDIS` a six-node Redis Cluster or a master behind Sentinel. What a
  * test does to each server (list its keys, forbid it a command) goes through here, for on Cluster there are three.
  */
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { createInterface } from 'node:readline';
 import { Cluster, type Redis } from 'ioredis';
 import { startRedis } from './redis.ts';
 import { startRedisCluster } from './redis-cluster.ts';
@@ -34,6 +37,32 @@ export async function tellAll(redis: Redis | Cluster, tell: (server: Redis) => P
 /** KEYS, of all servers. */
 export async function keysOf(redis: Redis | Cluster, pattern: string): Promise<string[]> {
   return (await Promise.all(mastersOf(redis).map((server) => server.keys(pattern)))).flat();
+}
+
+/**
+ * MONITOR of one server: each command it carries out, as its line (`1339518083.1 [0 127.0.0.1:60866] "get" "key"`). On a connection of its
+ * own: ioredis 6 takes the first command for an answer to a question of its own if it comes together with the OK to MONITOR.
+ *
+ * @returns how to stop.
+ */
+async function monitor({ stream }: Redis, onCommand: (line: string) => void): Promise<() => void> {
+  const { remoteAddress: host, remotePort: port } = stream as { remoteAddress?: string; remotePort?: number };
+  if (host === undefined || port === undefined) throw new Error('MONITOR: not connected');
+  const socket = connect({ host, port });
+  const lines = createInterface({ input: socket });
+  socket.write('MONITOR\r\n');
+  const [answer] = await once(lines, 'line');
+  if (answer !== '+OK') throw new Error(`MONITOR: ${answer}`);
+  lines.on('line', onCommand);
+  return () => socket.destroy();
+}
+
+/** MONITOR, of all servers. */
+export async function monitorAll(redis: Redis | Cluster, onCommand: (line: string) => void): Promise<() => void> {
+  const stops = await Promise.all(mastersOf(redis).map((server) => monitor(server, onCommand)));
+  return () => {
+    for (const stop of stops) stop();
+  };
 }
 
 /** DEL, whatever slots the keys are in. */

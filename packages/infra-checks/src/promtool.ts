@@ -55,29 +55,38 @@ export async function wrongExpressions(expressions: readonly string[]): Promise<
   return complaints([file]);
 }
 
-/** @returns the names of the alerts that fire at some time between these minutes, in order. */
-export async function firing(
-  ruleFiles: readonly string[],
-  series: Readonly<Record<string, readonly Course[]>>,
-  [from, to]: readonly [from: number, to: number],
-): Promise<string[]> {
+/** What happens, and the minutes in which it is asked what fires. */
+export interface Event {
+  series: Readonly<Record<string, readonly Course[]>>;
+  between: readonly [from: number, to: number];
+}
+
+/** @returns for each event, by itself, the names of the alerts that fire at some time in it, in order. */
+export async function firing(ruleFiles: readonly string[], events: readonly Event[]): Promise<string[][]> {
   const file = join(temporaryFolder('alerts'), 'test.json');
-  const test = {
+  const tests = events.map(({ series, between: [from, to] }, index) => ({
     interval: `${INTERVAL}s`,
     input_series: Object.entries(series).map(([name, courses]) => ({ series: name, values: notation(courses) })),
-    // Nothing is expected, so what there is will be named.
+    // Nothing is expected, so what there is will be named; by a comment, of which event.
     promql_expr_test: [
       {
-        expr: `group by (alertname) (max_over_time(ALERTS{alertstate="firing"}[${to - from}m]))`,
+        expr: `group by (alertname) (max_over_time(ALERTS{alertstate="firing"}[${to - from}m])) # event ${index}`,
         eval_time: `${to}m`,
         exp_samples: [],
       },
     ],
-  };
+  }));
   // JSON is YAML.
-  writeFileSync(file, JSON.stringify({ rule_files: ruleFiles, evaluation_interval: `${INTERVAL}s`, tests: [test] }));
+  writeFileSync(file, JSON.stringify({ rule_files: ruleFiles, evaluation_interval: `${INTERVAL}s`, tests }));
   const said = await run('test', 'rules', file);
-  const [, got] = /\bgot:([\s\S]*)/.exec(said) ?? [];
-  if (got === undefined && !said.includes('SUCCESS')) throw new Error(said);
-  return [...(got ?? '').matchAll(/alertname="(\w+)"/g)].map(([, name = '']) => name).toSorted();
+  const named = said.split(/^ +expr: /m).slice(1);
+  if (named.length === 0 && !said.includes('SUCCESS')) throw new Error(said);
+  const fired = new Map(
+    named.map((about) => [
+      Number(/# event (\d+)/.exec(about)?.[1]),
+      [...(about.split('got:')[1] ?? '').matchAll(/alertname="(\w+)"/g)].map(([, name = '']) => name).toSorted(),
+    ]),
+  );
+  if ([...fired.keys()].some((index) => tests[index] === undefined)) throw new Error(said);
+  return events.map((_, index) => fired.get(index) ?? []);
 }

@@ -108,4 +108,8 @@ test('the stores can be reached by who needs them only, and by nobody outside', 
   }
   expect(service('nginx').networks).toEqual(['front']);
   expect(service('mailer-worker-1').networks).not.toContain('front');
+  for (const app of ['auth-api-1', 'mailer-worker-1']) {
+    expect(service(app).networks).toContain('telemetry');
+    expect(service(app).environment?.OTEL_EXPORTER_OTLP_ENDPOINT).toMatch(/^\$\{OTEL_EXPORTER_OTLP_ENDPOINT:-\}$/);
+  }
 });

@@ -5,6 +5,7 @@ import { freePort } from '@latchkey/dev-stack/ports';
 import { startProcess, temporaryFolder } from '@latchkey/dev-stack/processes';
 import { createTestDatabase } from '@latchkey/dev-stack/test-database';
 import type {} from '@latchkey/dev-stack/test-stack';
+import { startTraceCollector } from '@latchkey/dev-stack/trace-collector';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest';
 import { buildImage, type Image } from '../src/image.ts';
@@ -30,10 +31,17 @@ beforeAll(async () => {
 }, 600_000);
 
 const catcher = startMailCatcher();
-afterAll(async () => (await catcher).stop());
+const otlp = await startTraceCollector();
+afterAll(async () => void (await Promise.all([(await catcher).stop(), otlp.stop()])));
 
 /** The run's Redis is shared with other suites, whose keys have other names: no other worker takes from this queue. */
-const SHARED = { REDIS_URL: inject('redisUrl'), PUBLIC_URL: 'https://auth.example.test', HOST: '127.0.0.1' };
+const SHARED = {
+  REDIS_URL: inject('redisUrl'),
+  PUBLIC_URL: 'https://auth.example.test',
+  HOST: '127.0.0.1',
+  // What is loaded for it alone is in the image too.
+  OTEL_EXPORTER_OTLP_ENDPOINT: otlp.url,
+};
 
 /** Runs as the image would: its Node, its folder, its command, another user than the files' where we may choose, and this environment alone. */
 function runImage({ root, workdir, command, environment }: Image, env: Record<string, string>, args = command) {
@@ -109,6 +117,7 @@ test('the image of auth-api runs alone, as nobody, with only its own environment
     await ready(api.url, api.output);
     await register(api.url);
     expect(await api.stop(), api.output.slice(-3).join('\n')).toEqual({ code: 0, signal: null });
+    expect(otlp.spans().map(({ name }) => name)).toContain('POST /v1/users');
   } finally {
     await api.stop();
     await database.drop();
@@ -148,6 +157,7 @@ test.runIf(ALL)(
       expect((await fetch(`${api.url}/v1/activations/${key}`, { method: 'POST' })).status).toBe(200);
 
       for (const one of running) expect((await one.stop()).code, one.output.slice(-3).join('\n')).toBe(0);
+      expect(otlp.spans().map(({ name }) => name)).toContain('smtp');
     } finally {
       await Promise.all(running.map((one) => one.stop()));
       await database.drop();

@@ -172,4 +172,10 @@ test('nothing may talk unless a policy says so, and every workload has one', () 
   });
   for (const { metadata } of workloads) expect(named('NetworkPolicy', metadata.name).spec).toHaveProperty('egress');
   expect(JSON.stringify(named('NetworkPolicy', 'mailer-worker').spec)).not.toContain('5432');
+  // A collector of traces is for both apps, and off until an overlay names it.
+  expect(named('NetworkPolicy', 'traces').spec).toMatchObject({
+    podSelector: { matchExpressions: [{ operator: 'In', values: ['auth-api', 'mailer-worker'] }] },
+    egress: [{ ports: [{ port: 4318 }] }],
+  });
+  expect(base.configMapGenerator?.[0]?.literals).toContain('OTEL_EXPORTER_OTLP_ENDPOINT=');
 });

@@ -77,6 +77,9 @@ export const milliseconds = validator('a whole number of milliseconds from 100 t
 export const millisecondsOrZero = validator('a whole number of milliseconds from 0 to 600000', (raw) =>
   asInteger(raw, 0, 600_000),
 );
+export const fraction = validator('a number from 0 to 1', (raw) =>
+  /^(?:[01](?:\.0*)?|0?\.\d+)$/.test(raw) ? Number(raw) : undefined,
+);
 export const port = validator('a port from 0 to 65535', (raw) => asInteger(raw, 0, 65_535));
 export const count = validator('a whole number from 1 to 100000', (raw) => asInteger(raw, 1, 100_000));
 export const hostName = validator('a host name or address', (raw) => (/^[\w.:-]+$/.test(raw) ? raw : undefined));

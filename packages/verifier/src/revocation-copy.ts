@@ -56,7 +56,6 @@ type Entry = readonly [id: Buffer, field: readonly [name: Buffer, text: Buffer]]
 
 /** What Redis was asked, when, and how often it had been doubted by then. */
 interface Question {
-  from: string;
   at: number;
   doubts: number;
   /** Milliseconds for which it may wait for news. */
@@ -93,7 +92,7 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
   let doubts = 0;
   let heardAt = Number.NEGATIVE_INFINITY;
   let closed = false;
-  /** Asked before it was needed. */
+  /** While the log is copied, the next part of it: asked for before it is needed, and without a look at which Redis this is. */
   let ahead: Question | undefined;
 
   const isFresh = (): boolean => complete && performance.now() - heardAt <= lagMax;
@@ -179,11 +178,12 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     const answer = reply.then((streams) => (streams?.[0]?.[1] ?? []) as unknown as Entry[]);
     // That it failed is heard by who awaits it.
     answer.catch(() => undefined);
-    return { from, at: performance.now(), doubts, waited, answer };
+    return { at: performance.now(), doubts, waited, answer };
   }
 
   async function readOn(): Promise<void> {
-    const asked = ahead?.from === position ? ahead : ask(position);
+    const looked = ahead === undefined;
+    const asked = ahead ?? ask(position);
     ahead = undefined;
     const entries = await asked.answer;
     // The client asks again after a lost connection, and the answer may be that of another Redis.
@@ -192,8 +192,9 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     // Redis finds the next ones while these are taken.
     if (!complete && last && entries.length === BATCH) ahead = ask(String(last[0]));
     take(entries);
-    // A short answer means the copy had caught up when the server answered, so it was fresh no earlier than when we asked.
-    if (entries.length < BATCH) {
+    // A short answer means the copy had caught up when the server answered, so it was fresh no earlier than when we asked: of the Redis that
+    // was looked at before that.
+    if (entries.length < BATCH && looked) {
       complete = true;
       heardAt = asked.at + (last ? 0 : asked.waited);
     }
@@ -208,7 +209,7 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     redis.on('end', goOn);
     while (!closed) {
       try {
-        if (await sameRedis()) await readOn();
+        if (ahead !== undefined || (await sameRedis())) await readOn();
         else await new Promise((resolve) => setTimeout(resolve, RETRY));
       } catch (error) {
         if (closed) return;

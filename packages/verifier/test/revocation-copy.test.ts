@@ -1,7 +1,8 @@
+import { setImmediate } from 'node:timers/promises';
 import { type RunningRedis, startRedis } from '@latchkey/dev-stack/redis';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test, vi } from 'vitest';
-import { createRevocationCopy } from '../src/revocation-copy.ts';
+import { createRevocationCopy, type RevocationCopyOptions } from '../src/revocation-copy.ts';
 
 const LAG_MAX = 1000;
 let server: RunningRedis;
@@ -44,10 +45,10 @@ const token = (sessionId: string, userId = 'user', issuedAt = Date.now() * 1000)
 const beginEpoch = (born = Date.now() * 1000 - 3_600_000_000, id = `epoch-of-${stream}`) =>
   writer.hset(epochKey, { id, born });
 
-function copyOfTheLog(url = server.url, onError: (error: Error) => void = () => {}) {
+function copyOfTheLog(url = server.url, options: Partial<RevocationCopyOptions> = {}) {
   const redis = new Redis(url, { maxRetriesPerRequest: null, retryStrategy: () => 50, connectTimeout: 500 });
   redis.on('error', () => {});
-  const copy = createRevocationCopy({ redis, stream, epochKey, lagMax: LAG_MAX, onError });
+  const copy = createRevocationCopy({ redis, stream, epochKey, lagMax: LAG_MAX, onError: () => {}, ...options });
   onTestFinished(() => copy.close());
   return { copy };
 }
@@ -65,6 +66,37 @@ test('nothing is believed before the whole log is copied', async () => {
   // Believed only now, and now it knows them all.
   expect(sessions.every((session) => copy.denies(token(session)))).toBe(true);
   expect(copy.denies(token('another'))).toBe(false);
+});
+
+test('a Redis that is wiped while its log is copied is not believed for an instant', async () => {
+  const pipeline = writer.pipeline();
+  for (let index = 0; index < 12_000; index += 1) pipeline.xadd(stream, '*', 'sid', `${inTenMinutes()} 0 s${index}`);
+  await pipeline.exec();
+  let read = 0;
+  let lost = false;
+  const inTheMiddle = Promise.withResolvers<void>();
+  const { copy } = copyOfTheLog(server.url, {
+    // Some parts are read, some are still to come.
+    onEntry() {
+      read += 1;
+      if (read !== 3000) return;
+      server.freeze();
+      inTheMiddle.resolve();
+    },
+    async onEpochLost() {
+      lost = true;
+    },
+  });
+  copy.start();
+  await inTheMiddle.promise;
+  const wiped = writer.del(stream, epochKey);
+  server.thaw();
+  while (!lost) {
+    expect(copy.fresh()).toBe(false);
+    await setImmediate();
+  }
+  await wiped;
+  expect(read).toBeLessThan(12_000);
 });
 
 test('what is revoked is known as it happens, and a quiet log stays believed', async () => {
@@ -259,7 +291,7 @@ test('a replica is not believed, however well it is in step; once it is promoted
   onTestFinished(() => operator.disconnect());
   await vi.waitFor(async () => expect(await operator.info('replication')).toContain('master_link_status:up'), 10_000);
   const said: string[] = [];
-  const { copy } = copyOfTheLog(replica.url, ({ message }) => said.push(message));
+  const { copy } = copyOfTheLog(replica.url, { onError: ({ message }) => said.push(message) });
   copy.start();
   await vi.waitFor(() => expect(said.filter((message) => message.includes('is a replica')).length).toBeGreaterThan(2));
   expect(copy.fresh()).toBe(false);

@@ -5,6 +5,23 @@ import type { FastifyInstance } from 'fastify';
 import fp from 'fastify-plugin';
 import { VERSION } from '../version.ts';
 
+/** What of the document is looked at here. */
+interface Documented {
+  paths?: Record<string, Record<string, { requestBody?: RequestBody }>>;
+}
+interface RequestBody {
+  required?: boolean;
+  content: Record<string, { schema?: { type?: string | string[] } }>;
+}
+
+/** The plugin says of every body that it is required. One that may be null may be left out. */
+function sayWhatMayBeLeftOut({ paths = {} }: Documented): void {
+  const operations = Object.values(paths).flatMap((methods) => Object.values(methods));
+  for (const { requestBody } of operations)
+    for (const { schema } of Object.values(requestBody?.content ?? {}))
+      if (requestBody && schema?.type?.includes('null')) requestBody.required = false;
+}
+
 export const openapi = fp(
   async (app: FastifyInstance, { publicUrl }: { publicUrl: string }) => {
     await app.register(swagger, {
@@ -25,8 +42,18 @@ export const openapi = fp(
           },
         },
       },
+      transformObject(made) {
+        if (!('openapiObject' in made)) return made.swaggerObject;
+        sayWhatMayBeLeftOut(made.openapiObject as Documented);
+        return made.openapiObject;
+      },
     });
-    await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });
+    await app.register(swaggerUi, {
+      routePrefix: '/docs',
+      staticCSP: true,
+      // Where this is served without TLS, browsers would find no style and no script.
+      transformStaticCSP: (policy) => policy.replace(/;\s*upgrade-insecure-requests/, ''),
+    });
     app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
   },
   { name: 'openapi' },

@@ -13,7 +13,7 @@ import { adminMailRoutes } from './admin-mails.ts';
 import { adminRecordRoutes } from './admin-records.ts';
 import { Limit, limitOf, Nullable, UserId } from './admin-schemas.ts';
 import { requestContext } from './request-context.ts';
-import { answers, Email, Instant, NoContent, UNAUTHENTICATED, UserStatus } from './schemas.ts';
+import { answers, Email, Instant, NoContent, Omittable, UNAUTHENTICATED, UserStatus } from './schemas.ts';
 import { SessionFields, sessionFields } from './session-fields.ts';
 
 const UserParams = Type.Object({ id: UserId });
@@ -158,12 +158,12 @@ export const adminRoutes: FastifyPluginAsyncTypebox<AdminRoutesOptions> = async 
         summary: 'Cut off: what the user was issued until then is refused',
         description: 'Now, if no instant is given. An instant to come closes login until then.',
         params: UserParams,
-        body: Type.Object({ issued_before: Type.Optional(Instant) }, { additionalProperties: false }),
+        body: Omittable(Type.Object({ issued_before: Type.Optional(Instant) }, { additionalProperties: false })),
         response: answers({ 200: Type.Object({ tokens_valid_from: Instant }) }, 'user_unknown', ...UNAUTHENTICATED),
       },
     },
     async (request) => {
-      const { issued_before: text } = request.body;
+      const { issued_before: text } = request.body ?? {};
       const issuedBefore = text === undefined ? undefined : dateOf('/issued_before', text);
       const validFrom = await operators.revokeTokens(await operator(request), request.params.id, issuedBefore);
       return { tokens_valid_from: validFrom.toISOString() };
@@ -179,27 +179,29 @@ export const adminRoutes: FastifyPluginAsyncTypebox<AdminRoutesOptions> = async 
         summary: 'Suspend until an instant, or until lifted',
         description: 'What was issued before its end stays refused after it.',
         params: UserParams,
-        body: Type.Object(
-          {
-            until: Type.Optional(Nullable(Instant)),
-            reason: Type.Optional(
-              Nullable(
-                Type.String({
-                  minLength: 1,
-                  maxLength: 500,
-                  pattern: PRINTABLE_PATTERN,
-                  description: 'text without control characters',
-                }),
+        body: Omittable(
+          Type.Object(
+            {
+              until: Type.Optional(Nullable(Instant)),
+              reason: Type.Optional(
+                Nullable(
+                  Type.String({
+                    minLength: 1,
+                    maxLength: 500,
+                    pattern: PRINTABLE_PATTERN,
+                    description: 'text without control characters',
+                  }),
+                ),
               ),
-            ),
-          },
-          { additionalProperties: false },
+            },
+            { additionalProperties: false },
+          ),
         ),
         response: answers({ 200: User }, 'user_unknown', ...UNAUTHENTICATED),
       },
     },
     async (request) => {
-      const { until, reason = null } = request.body;
+      const { until, reason = null } = request.body ?? {};
       const end = typeof until === 'string' ? dateOf('/until', until) : undefined;
       return shown(await operators.suspend(await operator(request), request.params.id, end, reason));
     },

@@ -1,16 +1,15 @@
 /** What of a request the domain and the queue get to see. */
+
+import { isTraceparent } from '@latchkey/shared/tracing';
 import type { FastifyRequest } from 'fastify';
 import type { RequestContext } from '../domain/request-context.ts';
 import type { Device } from '../store/devices.ts';
-
-/** W3C Trace Context section 3.2, version 00. */
-const TRACEPARENT = /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
 
 export function requestContext(request: FastifyRequest): RequestContext {
   const { traceparent } = request.headers;
   return {
     requestId: request.id,
-    traceparent: typeof traceparent === 'string' && TRACEPARENT.test(traceparent) ? traceparent : undefined,
+    traceparent: typeof traceparent === 'string' && isTraceparent(traceparent) ? traceparent : undefined,
     ip: request.ip,
     userAgent: userAgent(request),
   };

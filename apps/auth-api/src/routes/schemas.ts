@@ -5,7 +5,7 @@ import {
   LONGEST_DISPLAY_NAME,
   PRINTABLE_PATTERN,
 } from '@latchkey/shared/account-fields';
-import { type TSchema, Type } from 'typebox';
+import { type Static, type TObject, type TSchema, Type } from 'typebox';
 import { type ProblemCode, statusesOf } from '../problems.ts';
 
 export const Email = Type.String({
@@ -72,12 +72,12 @@ export const TokenResponse = Type.Object({
   first_session: Type.Boolean(),
 });
 
+/** A body that may be left out; plugins/openapi.ts says so. */
+export const Omittable = <Body extends TObject>(body: Body) =>
+  Type.Unsafe<Static<Body> | null>({ ...body, type: ['object', 'null'] });
+
 /** A call that takes no body: none, or an empty object. */
-export const NoBody = Type.Unsafe<null | Record<string, never>>({
-  type: ['object', 'null'],
-  properties: {},
-  additionalProperties: false,
-});
+export const NoBody = Omittable(Type.Object({}, { additionalProperties: false }));
 
 export const NoContent = Type.Null({ description: 'Done' });
 

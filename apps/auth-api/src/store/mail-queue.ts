@@ -3,7 +3,9 @@
 import { MAIL_JOB_OPTIONS, MAIL_QUEUE } from '@latchkey/shared/mail-jobs';
 import type { RedisConnection } from '@latchkey/shared/redis-connections';
 import { MAIL_LEDGER_TTL, type RedisKeys } from '@latchkey/shared/redis-keys';
+import type { Tracing } from '@latchkey/shared/tracing';
 import { ErrorCode, type Job, Queue } from 'bullmq';
+import { traced } from './mail-spans.ts';
 import type { OwedMail } from './outbox.ts';
 
 export type MailQueue = ReturnType<typeof createMailQueue>;
@@ -47,7 +49,12 @@ function failedMail(job: Job): FailedMail {
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 /** @param redis with the profile `queueProducer`: a call fails at once while Redis is away. */
-export function createMailQueue(redis: RedisConnection, keys: RedisKeys, onError: (error: Error) => void) {
+export function createMailQueue(
+  redis: RedisConnection,
+  keys: RedisKeys,
+  onError: (error: Error) => void,
+  tracing?: Tracing,
+) {
   let opened: Queue | undefined;
 
   /**
@@ -77,17 +84,19 @@ export function createMailQueue(redis: RedisConnection, keys: RedisKeys, onError
     await Promise.all(ids.map((id) => open.remove(id)));
   }
 
+  async function add(mails: readonly OwedMail[]): Promise<void> {
+    const jobs = mails.map(({ id, name, payload, createdAt }) => ({
+      name,
+      data: payload,
+      // The age of a job is that of its mail, however late or often it is published.
+      opts: { ...MAIL_JOB_OPTIONS, jobId: id, timestamp: createdAt.getTime() },
+    }));
+    await (await queue()).addBulk(jobs);
+  }
+
   return {
     /** Adds jobs; one whose id is in the queue already is left as it is. */
-    async add(mails: readonly OwedMail[]): Promise<void> {
-      const jobs = mails.map(({ id, name, payload, createdAt }) => ({
-        name,
-        data: payload,
-        // The age of a job is that of its mail, however late or often it is published.
-        opts: { ...MAIL_JOB_OPTIONS, jobId: id, timestamp: createdAt.getTime() },
-      }));
-      await (await queue()).addBulk(jobs);
-    },
+    add: tracing ? traced(tracing, MAIL_QUEUE, add) : add,
 
     /** Takes jobs out that are not being worked on. @throws what Redis throws. */
     remove,

@@ -6,7 +6,7 @@ import type { MailJobName } from '@latchkey/shared/mail-jobs';
 export interface OwedMail {
   id: string;
   name: string;
-  payload: unknown;
+  payload: { readonly traceparent?: string | undefined };
   /** When it was committed. */
   createdAt: Date;
 }
