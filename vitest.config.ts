@@ -1,7 +1,7 @@
 import { defineConfig } from 'vitest/config';
 
 /** Suites of a minute of work with no clock in them: two at a time, after the others, whose servers must answer in time. */
-const HEAVY = ['apps/auth-api/test/property/sessions-model.test.ts', 'packages/bench/test/bench.test.ts'];
+const HEAVY = ['apps/auth-api/test/property/sessions-model.test.ts', 'packages/bench/test/{bench,soak}.test.ts'];
 
 /** Suites that keep every core busy by themselves: one at a time. */
 const ALONE = [
