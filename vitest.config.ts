@@ -2,6 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 /** Suites that keep every core busy for a minute: one at a time and after the others, whose servers must answer in time. */
 const HEAVY = [
+  'apps/auth-api/test/overload/ten-times.test.ts',
   'apps/auth-api/test/property/{sessions-model,storm}.test.ts',
   'apps/auth-api/test/races/{refresh,revoke-all}.test.ts',
   'packages/bench/test/bench.test.ts',
