@@ -5,6 +5,7 @@ const HEAVY = ['apps/auth-api/test/property/sessions-model.test.ts', 'packages/b
 
 /** Suites that keep every core busy by themselves: one at a time. */
 const ALONE = [
+  'apps/auth-api/test/overload/ten-times.test.ts',
   'apps/auth-api/test/property/storm.test.ts',
   'apps/auth-api/test/races/{refresh,revoke-all}.test.ts',
   'packages/infra-checks/test/images.test.ts',

@@ -12,6 +12,7 @@ import { createRevocationCopy } from '@latchkey/verifier/revocation-copy';
 import { createVerifier } from '@latchkey/verifier/verifier';
 import fastify, { errorCodes, type FastifyPluginAsync, LogController } from 'fastify';
 import type { Logger } from 'pino';
+import { createAdmission } from './admission.ts';
 import { createAccount } from './domain/account.ts';
 import { createActivation } from './domain/activation.ts';
 import { createAudit } from './domain/audit.ts';
@@ -84,6 +85,10 @@ const BODY_LIMIT = 16 * 1024;
 const HEADERS_TIMEOUT = 5000;
 const REQUEST_TIMEOUT = 10_000;
 const TIMEOUT_CHECK = 1000;
+/** Milliseconds without a byte on a connection that has a request: its answer stays in memory for as long as its client does not take it. */
+const IDLE_TIMEOUT = 30_000;
+/** Connections at once; behind a load balancer there are hundreds. What is on top is closed unanswered. */
+const MOST_CONNECTIONS = 10_000;
 /** Milliseconds an idle connection is kept: longer than load balancers keep theirs, so that they close first (Fastify's default). */
 const KEEP_ALIVE_TIMEOUT = 72_000;
 /** Seconds a registration is kept once its first link could no longer be renewed: time to ask for another by address. */
@@ -131,10 +136,14 @@ export async function buildApp({ env, logger, tracing, namespace, stopping = () 
         (request, response) => {
           // A closing app tells its connections so, which Fastify does.
           const route = () => handler(request, response);
-          if (server.listening) quickVerify(request, response, route);
+          const admit = (go: () => void) => admission.admit(request, response, go);
+          if (server.listening) quickVerify(request, response, admit, route);
           else route();
         },
       );
+      server.timeout = IDLE_TIMEOUT;
+      server.maxConnections = MOST_CONNECTIONS;
+      server.on('drop', () => metrics.droppedConnections.inc());
       return server;
     },
     frameworkErrors: answerFrameworkError,
@@ -203,6 +212,7 @@ export async function buildApp({ env, logger, tracing, namespace, stopping = () 
   });
   const schema = createSchemaWatch({ known: () => knownMigrations(db), logger });
   const passwords = createPasswords();
+  const admission = createAdmission({ metrics, logger, passwordsFull: passwords.full });
   const users = createUserStore(db);
   const audit = createAudit(createAuditStore(db), logger);
   const sessionStore = createSessionStore(redis, keys, env);
@@ -370,6 +380,7 @@ export async function buildApp({ env, logger, tracing, namespace, stopping = () 
     await inDatabase.register(oauthRoutes, { clients, operators, issuer: env.PUBLIC_URL });
     await inDatabase.register(adminRoutes, { prefix: '/v1/admin', operators, failedMails });
     await inDatabase.register(pageRoutes, {
+      admission,
       activation,
       passwordReset,
       emailChange,
@@ -416,6 +427,7 @@ export async function buildApp({ env, logger, tracing, namespace, stopping = () 
     replay.stop();
     signingKeys.stop();
     passwords.close();
+    admission.stop();
     await follower.close();
     await relay.close();
     await audit.close();

@@ -38,6 +38,17 @@ export function createMetrics() {
       labelNames: ['dependency'],
       registers,
     }),
+    refused: new Counter({
+      name: 'latchkey_refused_requests_total',
+      help: 'Requests answered 503 before any work, because there was too much of it, by class',
+      labelNames: ['class'],
+      registers,
+    }),
+    droppedConnections: new Counter({
+      name: 'latchkey_dropped_connections_total',
+      help: 'Connections closed at once, because there were too many',
+      registers,
+    }),
     /** A gauge that is asked when it is scraped. */
     gauge,
   };

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { networkOf } from '../src/rate-limits.ts';
 import { startTestApp, type TestApp } from './test-app.ts';
@@ -53,6 +53,47 @@ describe('what is refused before there is a route', () => {
     expect(performance.now() - started).toBeLessThan(20_000);
     expect(headers).toMatch(/^HTTP\/1\.1 408 [\s\S]*"request_timeout"/);
     expect(body).toMatch(/^HTTP\/1\.1 408 /);
+  });
+});
+
+describe('what clients may hold', () => {
+  test('is ten thousand connections; what is on top is closed, and counted', async () => {
+    const { server } = api.app;
+    expect(server.maxConnections).toBe(10_000);
+    const held = [connect(port, '127.0.0.1'), connect(port, '127.0.0.1')];
+    const connections = () => new Promise((resolve) => server.getConnections((_error, count) => resolve(count)));
+    await expect.poll(connections).toBe(held.length);
+    server.maxConnections = held.length;
+    try {
+      const dropped = once(server, 'drop');
+      const socket = connect(port, '127.0.0.1');
+      socket.on('error', () => {});
+      await Promise.all([dropped, new Promise((resolve) => socket.once('close', resolve))]);
+    } finally {
+      server.maxConnections = 10_000;
+      for (const socket of held) socket.destroy();
+    }
+    expect((await api.get('/metrics')).body).toContain('latchkey_dropped_connections_total 1');
+  });
+
+  test('is an answer for as long as they take of it: who reads nothing loses the connection', async () => {
+    const { server } = api.app;
+    expect(server.timeout).toBe(30_000);
+    server.timeout = 500;
+    try {
+      const connected = once(server, 'connection') as Promise<[Socket]>;
+      const socket = connect(port, '127.0.0.1');
+      socket.on('error', () => {});
+      const [inside] = await connected;
+      socket.pause();
+      socket.write('GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(200));
+      await once(inside, 'close');
+      // It was not because there was nothing more to say.
+      expect(inside.bytesWritten).toBeLessThan(200 * (await api.get('/openapi.json')).body.length);
+      socket.destroy();
+    } finally {
+      server.timeout = 30_000;
+    }
   });
 });
 

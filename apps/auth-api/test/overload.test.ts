@@ -1,6 +1,7 @@
 /** More logins than the password threads can take, and logins that wait when the app stops. */
 import { availableParallelism } from 'node:os';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { createPasswords } from '../src/domain/passwords.ts';
 import { expectProblem } from './expect-problem.ts';
 import { newAddress, PASSWORD, startTestApp, testApp } from './test-app.ts';
 
@@ -30,6 +31,34 @@ describe('more logins at once than may wait', () => {
     expect(answered.at(-1)).toBe(401);
     expect(errorsIn(logs)).toEqual([]);
   });
+});
+
+test('who has waited ten seconds for a thread is refused; the others are served', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const passwords = createPasswords();
+  const begun = 2 * availableParallelism();
+  const checks = Array.from({ length: begun + 3 }, () => passwords.verify(PASSWORD, undefined));
+  const ends = Promise.allSettled(checks);
+  expect(passwords.queued()).toBeGreaterThanOrEqual(3);
+  // Nobody has had a turn meanwhile: the threads' answers come with a turn of the event loop.
+  vi.advanceTimersByTime(10_000);
+  const refused = (await ends).flatMap((end, index) => (end.status === 'rejected' ? [[index, end.reason.code]] : []));
+  expect(refused).toEqual([0, 1, 2].map((n) => [begun + n, 'overloaded']));
+  expect(passwords.queued()).toBe(0);
+});
+
+test('no more are let in while those that wait have work for two seconds, as fast as the threads are', async () => {
+  vi.useFakeTimers({ toFake: ['performance'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const passwords = createPasswords();
+  const checks = Array.from({ length: 10 * availableParallelism() }, () => passwords.verify(PASSWORD, undefined));
+  expect(passwords.full()).toBe(false);
+  vi.advanceTimersByTime(10_000);
+  await Promise.race(checks);
+  expect(passwords.full()).toBe(true);
+  await Promise.all(checks);
+  expect(passwords.full()).toBe(false);
 });
 
 describe('logins whose passwords are being checked when the app closes', () => {

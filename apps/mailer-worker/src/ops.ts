@@ -8,6 +8,9 @@ import type { Readiness } from './health.ts';
 /** Seconds after which a caller who was told 503 may ask again: the worker heals within a second of Redis being back. */
 const RETRY_AFTER = 2;
 
+/** Milliseconds a client may take to send all of its request (half of it for the headers), and may take nothing of its answer. */
+const PATIENCE = { requestTimeout: 10_000, connectionTimeout: 30_000 };
+
 /** Answers with RFC 9457 problem details. */
 function problem(reply: FastifyReply, status: number, code: string, title: string): FastifyReply {
   return reply
@@ -23,7 +26,12 @@ export function createOpsServer(
   registry: Registry,
   board?: FastifyPluginAsync,
 ) {
-  const app = Fastify({ loggerInstance: logger, logController: new LogController({ disableRequestLogging: true }) });
+  const app = Fastify({
+    loggerInstance: logger,
+    logController: new LogController({ disableRequestLogging: true }),
+    ...PATIENCE,
+    http: { headersTimeout: 5000 },
+  });
 
   app.addHook('onSend', async (_request, reply) => {
     reply.header('cache-control', 'no-store');

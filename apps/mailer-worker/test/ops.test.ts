@@ -32,6 +32,11 @@ async function withWorker(env: Record<string, string>, run: (app: typeof worker.
   }
 }
 
+it('waits for no client that is slow to send, or to take its answer', () => {
+  const { headersTimeout, requestTimeout, timeout } = worker.app.server;
+  expect([headersTimeout, requestTimeout, timeout]).toEqual([5000, 10_000, 30_000]);
+});
+
 describe('/readyz', () => {
   it('names each dependency', async () => {
     await vi.waitFor(async () => {

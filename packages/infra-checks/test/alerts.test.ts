@@ -27,6 +27,8 @@ const mails = (outcome: string) =>
 const api = (metric: string, labels = '') => `${metric}{job="auth-api",instance="a"${labels}}`;
 const worker = (metric: string, labels = '') => `${metric}{job="mailer-worker",instance="w"${labels}}`;
 const reportsWaiting = worker('latchkey_mail_reports_waiting');
+const refused = api('latchkey_refused_requests_total', ',class="passwords"');
+const dropped = api('latchkey_dropped_connections_total');
 const verifications = request('/v1/verify', 200);
 
 /** A good day: logins, verifications and mails at a steady pace, so that every gauge stands where it does while they flow. */
@@ -48,6 +50,8 @@ const GOOD: Readonly<Record<string, Doing>> = {
   [api('latchkey_revoked_sessions')]: at(60_000),
   [api('latchkey_password_queue_length')]: at(6),
   [api('latchkey_password_queue_limit')]: at(256),
+  [refused]: at(40),
+  [dropped]: at(2),
   [api('nodejs_eventloop_lag_p99_seconds')]: at(0.012),
   [api('nodejs_heap_size_used_bytes')]: at(90e6),
   [api('latchkey_heap_limit_bytes')]: at(280e6),
@@ -279,6 +283,18 @@ const fires: Happening[] = [
     when: 'it stays more than half full',
     lasted: 3,
     does: { [api('latchkey_password_queue_length')]: at(140) },
+  },
+  {
+    alert: 'AuthApiOverloaded',
+    when: 'one login a second is turned away',
+    lasted: 4,
+    does: { [refused]: perSecond(1) },
+  },
+  {
+    alert: 'AuthApiConnectionsDropped',
+    when: 'a connection is closed unanswered',
+    lasted: 2,
+    does: { [dropped]: perSecond(0.1) },
   },
   {
     alert: 'AuthApiEventLoop',
@@ -577,6 +593,23 @@ const silent: Happening[] = [
         { value: 0, minutes: 9 },
       ],
     },
+  },
+  {
+    alert: 'AuthApiOverloaded',
+    when: 'everybody comes at once for a moment',
+    lasted: 9,
+    does: {
+      [refused]: [
+        { value: 40, minutes: 1 },
+        { value: 60, minutes: 9 },
+      ],
+    },
+  },
+  {
+    alert: 'AuthApiConnectionsDropped',
+    when: 'a handful are closed in a moment',
+    lasted: 9,
+    does: { [dropped]: at(7) },
   },
   {
     alert: 'AuthApiEventLoop',

@@ -11,6 +11,10 @@ import type { PasswordCheck, PasswordTask, PasswordTaskResult } from './password
  * that it is more honest to say come back than to let everyone wait.
  */
 const QUEUE_PER_THREAD = 128;
+/** Milliseconds of work that wait when no more is let in; what is let in at once may be more. */
+const ENOUGH = 2000;
+/** Milliseconds anybody waits at most: the threads give way to what is quicker, and their cores may be shared out in small parts. */
+const LONGEST_WAIT = 10_000;
 /** What checking a hash of another system may cost, in hashes of our own (packages/shared/src/password-hashes.ts). */
 const FOREIGN_WORK = 25;
 
@@ -31,6 +35,12 @@ const isOwn = (hash: string): boolean => hash.startsWith('$argon2id$');
 
 /** As many as there are cores: more would not hash faster. */
 const THREADS = availableParallelism();
+
+/** What is being done included. */
+const MOST_WORK = THREADS * (QUEUE_PER_THREAD + 1);
+
+/** Given to the threads: the next one for each is there when it has done one. */
+const AT_ONCE = 2 * THREADS;
 
 /** Half as many: looking at a new password takes half as long as hashing it, so a burst of registrations waits no longer for this. */
 const STRENGTH_THREADS = Math.ceil(THREADS / 2);
@@ -59,21 +69,58 @@ const hashingThreads = once(() => poolOf<PasswordTask, PasswordTaskResult>('pass
  */
 export const strengthThreads = once(() => poolOf<StrengthTask, boolean>('password-strength-worker', STRENGTH_THREADS));
 
+const tooMuch = () => new Problem('overloaded', { detail: 'Too many logins and registrations at once', retryAfter: 2 });
+
 export type Passwords = ReturnType<typeof createPasswords>;
 
 export function createPasswords() {
   const hashing = hashingThreads();
   let waiting = 0;
   let closed = false;
+  /** Those that no thread has been given yet, the oldest first. */
+  const line = new Set<{ go: () => void }>();
+  let atOnce = 0;
+  /** Milliseconds from the end of a task to the next, while some wait: a mean of the last ten or so. */
+  let pace = 0;
+  let endedAt = 0;
+
+  const full = (work: number): boolean => waiting + work > MOST_WORK;
+
+  /** Waits for a thread. */
+  async function turn(): Promise<void> {
+    if (atOnce < AT_ONCE) {
+      if (atOnce === 0) endedAt = performance.now();
+      atOnce += 1;
+      return;
+    }
+    await new Promise<void>((go, refuse) => {
+      const one = { go };
+      line.add(one);
+      setTimeout(() => {
+        if (line.delete(one)) refuse(tooMuch());
+      }, LONGEST_WAIT).unref();
+    });
+  }
+
+  function nextTurn(): void {
+    const now = performance.now();
+    const [first] = line;
+    if (first) {
+      pace += (now - endedAt - pace) / 10;
+      line.delete(first);
+      first.go();
+    } else atOnce -= 1;
+    endedAt = now;
+  }
 
   /** Begins what is so much work, unless too much is waiting. */
   async function admitted<T>(work: number, begin: () => Promise<T>): Promise<T> {
     // One task may always run, whatever it costs.
-    if (waiting > 0 && waiting + work > THREADS * (QUEUE_PER_THREAD + 1))
-      throw new Problem('overloaded', { detail: 'Too many logins and registrations at once', retryAfter: 2 });
+    if (waiting > 0 && full(work)) throw tooMuch();
     waiting += work;
     try {
-      const result = await begin();
+      await turn();
+      const result = await begin().finally(nextTurn);
       // The stores that would be asked next are closed too.
       if (closed) throw new Problem('overloaded', { detail: 'This instance is stopping', retryAfter: 1 });
       return result;
@@ -119,8 +166,10 @@ export function createPasswords() {
       return compared === hash ? { matches: match, rehashed } : { matches: false };
     },
 
+    /** Whether no more should be let in: one more would be refused, or would wait for long. */
+    full: (): boolean => full(1) || waiting * pace > ENOUGH,
     /** Tasks that wait for a thread. */
-    queued: (): number => hashing.queueSize,
+    queued: (): number => line.size + hashing.queueSize,
     /** As many may; of hashes of other systems, fewer. */
     queueLimit: THREADS * QUEUE_PER_THREAD,
     /** Whoever waits still is refused. */

@@ -55,10 +55,16 @@ export function createQuickVerify({ verifier, findOpaqueToken, metrics }: QuickV
     }
   }
 
-  function quickVerify(request: IncomingMessage, response: ServerResponse, route: () => void): void {
+  /** @param admit lets in what is not answered at once (admission.ts). */
+  function quickVerify(
+    request: IncomingMessage,
+    response: ServerResponse,
+    admit: (go: () => void) => void,
+    route: () => void,
+  ): void {
     const token = tokenOf(request);
     if (token === undefined) {
-      route();
+      admit(route);
       return;
     }
     const began = performance.now();
@@ -68,18 +74,22 @@ export function createQuickVerify({ verifier, findOpaqueToken, metrics }: QuickV
       metrics.requests.observe(labels, (performance.now() - began) / 1000);
     }
 
-    if (token.startsWith(OPAQUE_PREFIX)) {
-      const found = findOpaqueToken(token);
+    function askStore(opaque: string): void {
+      const found = findOpaqueToken(opaque);
       const leave = () => {
         asked.set(request, found);
         route();
       };
       found.then((caller) => (caller ? answer(headersOf(caller)) : leave()), leave);
+    }
+
+    if (token.startsWith(OPAQUE_PREFIX)) {
+      admit(() => askStore(token));
       return;
     }
     const claims = seen(token);
     if (claims) answer(headersOfSeen(claims));
-    else route();
+    else admit(route);
   }
 
   return {

@@ -48,7 +48,7 @@ export const accountRoutes: FastifyPluginAsyncTypebox<AccountRoutesOptions> = as
           },
           { additionalProperties: false },
         ),
-        response: answers({ 202: ActivationRequired }, 'password_too_weak', 'rate_limited', 'overloaded'),
+        response: answers({ 202: ActivationRequired }, 'password_too_weak', 'rate_limited'),
       },
     },
     async (request, reply) => {

@@ -38,7 +38,7 @@ const body = (user: UserProfile) => ({
 });
 
 /** What a call that asks for the password can refuse with: it is limited like a login. */
-const PASSWORD_ASKED = ['invalid_credentials', 'rate_limited', 'overloaded', ...UNAUTHENTICATED] as const;
+const PASSWORD_ASKED = ['invalid_credentials', 'rate_limited', ...UNAUTHENTICATED] as const;
 
 export interface MeRoutesOptions {
   users: UserStore;

@@ -4,6 +4,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { Value } from 'typebox/value';
+import type { Admission } from '../admission.ts';
 import type { Activation, DeadKey } from '../domain/activation.ts';
 import type { EmailChange } from '../domain/email-change.ts';
 import type { PasswordReset } from '../domain/password-reset.ts';
@@ -38,6 +39,7 @@ const STATUS_OF = { pending: 200, expired: 410, used: 410, superseded: 404, unkn
 >;
 
 export interface PageRoutesOptions {
+  admission: Admission;
   activation: Activation;
   passwordReset: PasswordReset;
   emailChange: EmailChange;
@@ -47,12 +49,13 @@ export interface PageRoutesOptions {
 
 export const pageRoutes: FastifyPluginAsyncTypebox<PageRoutesOptions> = async (
   app,
-  { activation, passwordReset, emailChange, rateLimits, publicUrl },
+  { admission, activation, passwordReset, emailChange, rateLimits, publicUrl },
 ) => {
   const pages = createPages(publicUrl);
 
-  app.addHook('onRequest', async (_request, reply) => {
+  app.addHook('onRequest', async (request, reply) => {
     reply.headers(HEADERS);
+    admission.demand(request.raw);
   });
 
   await app.register(async (assets) => {

@@ -75,7 +75,7 @@ export const passwordResetRoutes: FastifyPluginAsyncTypebox<PasswordResetRoutesO
         summary: 'Set the new password: exactly one call with a key does; every session ends, and a notice is mailed',
         params: KeyParams,
         body: Type.Object({ new_password: NewPassword }, { additionalProperties: false }),
-        response: answers({ 204: NoContent }, 'password_too_weak', 'overloaded', ...DEAD_KEY),
+        response: answers({ 204: NoContent }, 'password_too_weak', ...DEAD_KEY),
       },
     },
     async (request, reply) => {

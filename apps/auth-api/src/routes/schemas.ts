@@ -99,12 +99,13 @@ export const problemSchema = (codes: readonly ProblemCode[]) =>
     { description: `RFC 9457 problem: ${codes.join(', ')}` },
   );
 
-/** What any route may answer: Fastify's own refusals, a bug, a dependency that is down. */
+/** What any route may answer: Fastify's own refusals, a bug, too much at once, a dependency that is down. */
 const EVERYWHERE = [
   'invalid_request',
   'body_too_large',
   'unsupported_media_type',
   'internal_error',
+  'overloaded',
   'dependency_unavailable',
 ] as const;
 

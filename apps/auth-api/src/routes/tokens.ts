@@ -49,7 +49,6 @@ export const tokenRoutes: FastifyPluginAsyncTypebox<TokenRoutesOptions> = async 
           'account_not_activated',
           'account_suspended',
           'rate_limited',
-          'overloaded',
         ),
       },
     },

@@ -166,6 +166,7 @@ export async function startSystem({ redisUrl, databaseUrl, namespace }: Place, s
               passwords: {
                 hash: passwords,
                 verify: passwords,
+                full: () => false,
                 queued: () => 0,
                 queueLimit: 0,
                 close: async () => undefined,

@@ -1,0 +1,217 @@
+/**
+ * Who goes first when more comes than can be done at once, and who is told to come again. It is decided before any work, at the door between
+ * Node's server and Fastify, because saying no must cost next to nothing (ADR 25).
+ *
+ * Everything is done by one thread, in turns: what is begun in a turn, all that comes meanwhile waits for. So no more is begun in a turn
+ * than takes a few milliseconds; the rest waits here, tokens before the others, passwords last. What verifies, and what takes access away,
+ * never waits. (A token that was verified before is not even asked about: plugins/quick-verify.ts.) Who would wait too long is refused at once.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Logger } from 'pino';
+import type { Metrics } from './metrics.ts';
+import { requestId } from './plugins/request-log.ts';
+import { Problem, problemBody } from './problems.ts';
+
+/**
+ * By class, the first to be served first: milliseconds of the thread that a request takes, in one turn and in those after it, and how many may
+ * be under way or wait. That bounds every queue behind the door, however slow a store is: nobody waits for a second behind a thousand refreshes, of
+ * which a core does 4000 in one. Listeners are bounded by the round through them: 0.2 s for 5000 (docs/capacity.md).
+ */
+const CLASSES = {
+  /** What verifies, and what takes access away: the one as urgent as the other. */
+  vital: { takes: 0, most: 1000 },
+  feed: { takes: 0, most: 5000 },
+  tokens: { takes: 0.25, most: 1000 },
+  rest: { takes: 1, most: 1000 },
+  /** The same, for browsers: refused by a page. */
+  pages: { takes: 1, most: 1000 },
+  passwords: { takes: 2, most: 1000 },
+};
+export type RequestClass = keyof typeof CLASSES;
+const names = Object.keys(CLASSES) as RequestClass[];
+const byClass = <T>(make: () => T) =>
+  Object.fromEntries(names.map((name) => [name, make()])) as Record<RequestClass, T>;
+
+/** Milliseconds a turn of the event loop should take, and milliseconds of work begun in one at most. */
+const TURN = { takes: 4, begins: 3 };
+/** When turns take longer less is begun, by this factor each; when they don't, more, by so many milliseconds. A tenth of the time is always left. */
+const FOLLOW = { down: 0.7, up: 0.2, least: 0.1 };
+
+/** @returns the milliseconds of work that may be begun, where it was `room` and the turn took so many milliseconds. */
+export const roomAfter = (room: number, took: number): number =>
+  Math.min(TURN.begins, took > TURN.takes ? Math.max(room * FOLLOW.down, took * FOLLOW.least) : room + FOLLOW.up);
+
+/** Milliseconds the first of a class may have waited: from then on who comes is refused, and after twice as many so is the first. */
+const PATIENCE = 1000;
+/** Seconds until a refused caller should come again, at least and at most: not all of them at once. */
+const COME_AGAIN = { soonest: 1, latest: 4 };
+const comeAgain = (): number =>
+  COME_AGAIN.soonest + Math.floor(Math.random() * (COME_AGAIN.latest - COME_AGAIN.soonest + 1));
+/** Made once: an error that remembers where it was made costs more than the rest of an answer. */
+const OVERLOADED = new Problem('overloaded');
+/** Milliseconds between two lines of the log that say what was refused. */
+const TELL_EVERY = 5000;
+
+/** By method and path. Whoever asks for checks and metrics decides whether this instance is stopped: never refused. */
+const KINDS: readonly [RequestClass | undefined, RegExp][] = [
+  [
+    'vital',
+    /^(?:[A-Z]+ \/v1\/(?:verify|admin)(?:\/.*)?|GET \/\.well-known\/.*|DELETE \/v1\/sessions(?:\/.*)?|POST \/oauth\/revoke)$/,
+  ],
+  ['tokens', /^POST \/(?:v1\/tokens\/refresh|oauth\/(?:introspect|token))$/],
+  // What hashes a password, or has a mail sent.
+  [
+    'passwords',
+    /^(?:POST \/v1\/(?:tokens|users|activations(?:\/[^/]+\/renewal)?|password-resets(?:\/[^/]+)?)|PUT \/v1\/me\/(?:password|email)|DELETE \/v1\/me)$/,
+  ],
+  ['pages', /^[A-Z]+ \/(?:activate|reset-password|change-email)\//],
+  ['feed', /^GET \/v1\/revocations$/],
+  [undefined, /^(?:GET|HEAD) \/(?:livez|readyz|metrics)$/],
+  ['rest', /^/],
+];
+
+/** @returns undefined: never refused. */
+export function classOf({ method = '', url = '' }: Pick<IncomingMessage, 'method' | 'url'>): RequestClass | undefined {
+  const query = url.indexOf('?');
+  const what = `${method} ${query < 0 ? url : url.slice(0, query)}`;
+  return KINDS.find(([, pattern]) => pattern.test(what))?.[0];
+}
+
+export type Admission = ReturnType<typeof createAdmission>;
+
+interface Entering {
+  /** Milliseconds: when it came. */
+  since: number;
+  request: IncomingMessage;
+  response: ServerResponse;
+  go: () => void;
+}
+
+export interface AdmissionOptions {
+  metrics: Metrics;
+  logger: Logger;
+  /** Whether so many passwords wait that no more should be let in. */
+  passwordsFull: () => boolean;
+}
+
+export function createAdmission({ metrics, logger, passwordsFull }: AdmissionOptions) {
+  const underWay = byClass(() => 0);
+  const waiting = byClass((): Entering[] => []);
+  /** Milliseconds of work begun in this turn. */
+  let begun = 0;
+  /** As many may be. */
+  let room: number = TURN.begins;
+  let turning = false;
+  /** Milliseconds: when the next turn was asked for. While one is, the event loop waits for nothing else. */
+  let askedAt = 0;
+  /** Since the log told of it. */
+  let refused = byClass(() => 0);
+  let telling: NodeJS.Timeout | undefined;
+  /** Those that a route answers. */
+  const refusedInside = new WeakSet<IncomingMessage>();
+  for (const name of names) metrics.refused.inc({ class: name }, 0);
+
+  function tell(): void {
+    telling = undefined;
+    logger.warn({ refused }, 'overloaded: requests were refused');
+    refused = byClass(() => 0);
+  }
+
+  /** Node reads the body and throws it away, so that the connection can go on: another one would cost more than all the rest. */
+  function answer(request: IncomingMessage, response: ServerResponse): void {
+    const id = requestId(request);
+    const body = JSON.stringify(problemBody(OVERLOADED, id));
+    response
+      .writeHead(OVERLOADED.status, [
+        ...['x-request-id', id, 'retry-after', String(comeAgain()), 'cache-control', 'no-store'],
+        ...['content-type', 'application/problem+json', 'content-length', String(Buffer.byteLength(body))],
+      ])
+      .end(body);
+  }
+
+  function refuse(name: RequestClass, { request, response, go }: Entering): void {
+    metrics.refused.inc({ class: name });
+    refused[name] += 1;
+    telling ??= setTimeout(tell, TELL_EVERY).unref();
+    if (name === 'pages') {
+      refusedInside.add(request);
+      go();
+    } else answer(request, response);
+  }
+
+  function begin(name: RequestClass, { response, go }: Entering): void {
+    // Whoever has left meanwhile is done with.
+    if (response.destroyed) return;
+    begun += CLASSES[name].takes;
+    go();
+  }
+
+  /** The oldest first: to an end if it waited for too long, else for as long as the turn has room. */
+  function serve(name: RequestClass, now: number): void {
+    const queue = waiting[name];
+    for (let [first] = queue; first !== undefined; [first] = queue) {
+      const late = now - first.since > 2 * PATIENCE;
+      if (!late && begun >= room) return;
+      queue.shift();
+      if (late) refuse(name, first);
+      else begin(name, first);
+    }
+  }
+
+  function turn(): void {
+    turning = false;
+    begun = 0;
+    const now = performance.now();
+    room = roomAfter(room, now - askedAt);
+    for (const name of names) serve(name, now);
+    if (waits() > 0) takeTurn();
+  }
+
+  function takeTurn(): void {
+    if (turning) return;
+    turning = true;
+    askedAt = performance.now();
+    setImmediate(turn);
+  }
+
+  const waits = (): number => names.reduce((sum, name) => sum + waiting[name].length, 0);
+  metrics.gauge('latchkey_waiting_requests', 'Requests that wait for a turn', waits);
+
+  return {
+    /** Lets a request in, now or when its turn has come, or answers it with 503. */
+    admit(request: IncomingMessage, response: ServerResponse, go: () => void): void {
+      const name = classOf(request);
+      if (name === undefined) {
+        go();
+        return;
+      }
+      const since = performance.now();
+      const entering = { since, request, response, go };
+      const { takes, most } = CLASSES[name];
+      const waited = since - (waiting[name][0]?.since ?? since);
+      if (underWay[name] >= most || waited > PATIENCE || (name === 'passwords' && passwordsFull())) {
+        refuse(name, entering);
+        return;
+      }
+      underWay[name] += 1;
+      response.once('close', () => {
+        underWay[name] -= 1;
+      });
+      // As long as a turn has room, nobody waits.
+      if (takes === 0 || begun < room) begin(name, entering);
+      else waiting[name].push(entering);
+      if (takes > 0) takeTurn();
+    },
+
+    /** For what is refused by a page. @throws {Problem} `overloaded` */
+    demand(request: IncomingMessage): void {
+      if (refusedInside.has(request)) throw new Problem('overloaded', { retryAfter: comeAgain() });
+    },
+
+    stop(): void {
+      if (telling === undefined) return;
+      clearTimeout(telling);
+      tell();
+    },
+  };
+}
