@@ -8,8 +8,10 @@ import { programOnPath } from '@latchkey/dev-stack/system-programs';
 
 export const promtool = programOnPath('promtool');
 
-/** Seconds between two scrapes, and between two evaluations. */
+/** Seconds between two scrapes. */
 const INTERVAL = 30;
+/** Seconds between two evaluations: Prometheus' own default. */
+const EVALUATED_EVERY = 60;
 
 /** What a series does for a while: stands at a value, changes by so much a second (from there, or from where it was), or is not there at all. */
 export interface Course {
@@ -77,7 +79,7 @@ export async function firing(ruleFiles: readonly string[], events: readonly Even
     ],
   }));
   // JSON is YAML.
-  writeFileSync(file, JSON.stringify({ rule_files: ruleFiles, evaluation_interval: `${INTERVAL}s`, tests }));
+  writeFileSync(file, JSON.stringify({ rule_files: ruleFiles, evaluation_interval: `${EVALUATED_EVERY}s`, tests }));
   const said = await run('test', 'rules', file);
   const named = said.split(/^ +expr: /m).slice(1);
   if (named.length === 0 && !said.includes('SUCCESS')) throw new Error(said);
