@@ -13,8 +13,11 @@ import type { PasswordCheck, PasswordTask, PasswordTaskResult } from './password
 const QUEUE_PER_THREAD = 128;
 /** Milliseconds of work that wait when no more is let in; what is let in at once may be more. */
 const ENOUGH = 2000;
-/** Milliseconds anybody waits at most: the threads give way to what is quicker, and their cores may be shared out in small parts. */
-const LONGEST_WAIT = 10_000;
+/**
+ * Milliseconds anybody waits at most: the threads give way to what is quicker, and their cores may be shared out in small parts. Far more than a
+ * full queue takes on cores of our own (1.3 s): a few hundred who came at once are all served where every hash takes ten times as long.
+ */
+const LONGEST_WAIT = 30_000;
 /** What checking a hash of another system may cost, in hashes of our own (packages/shared/src/password-hashes.ts). */
 const FOREIGN_WORK = 25;
 
