@@ -52,10 +52,13 @@ const startWorker = (): void => worker.process.signal('SIGCONT');
 /** Resolves when the mail server is asked for the next recipient. */
 const offered = () => new Promise<void>((resolve) => asked.push(resolve));
 
-/** Resolves once every mail that is owed is in the queue. */
-async function published(): Promise<void> {
+/** Resolves once the queue knows all: every mail that is owed is in it, and it was told of each that is owed no more. */
+async function queueKnows(): Promise<void> {
   await vi.waitFor(
-    async () => expect((await database.owed()).map(({ published_at }) => published_at)).not.toContain(null),
+    async () => {
+      expect((await database.owed()).map(({ published_at }) => published_at)).not.toContain(null);
+      expect(await database.rows('SELECT FROM mail_withdrawals')).toEqual([]);
+    },
     { timeout: 10_000 },
   );
 }
@@ -99,13 +102,14 @@ test('a mail whose registration is activated meanwhile is not sent, nor that of 
   const email = newAddress();
   await api.register(email);
   await api.register(email, `another ${PASSWORD}`);
-  await published();
+  await queueKnows();
   // A worker has sent the mail, and died before it could say so.
   const [user] = await database.users(email);
   const key = 'k'.repeat(32);
   const meaning = JSON.stringify({ user_id: user?.id, attempt: 1, renewal_ms: 1000 });
   await redis.set(redisKeys().activationKey(hash('sha256', key, 'base64url')), meaning, 'PX', 60_000);
   expect((await api.post(`/v1/activations/${key}`)).statusCode).toBe(200);
+  await queueKnows();
   startWorker();
   await allSent();
   expect(mail.mails(email)).toEqual([]);
@@ -116,9 +120,10 @@ test('of several links to a new password only the last arrives, and none once th
   const asks = await account();
   const changes = await account();
   for (const { email } of [asks, asks, changes]) await api.post('/v1/password-resets', { email });
-  await published();
+  await queueKnows();
   const wanted = { current_password: PASSWORD, new_password: `another ${PASSWORD}` };
   expect((await api.call('PUT', '/v1/me/password', wanted, changes.headers)).statusCode).toBe(204);
+  await queueKnows();
   startWorker();
   await allSent();
   expect(mail.mails(asks.email).filter(({ text }) => text.includes('/reset-password/'))).toHaveLength(1);
@@ -133,7 +138,7 @@ test('of several links to another address only the last arrives; every notice do
   for (const address of [former, wanted]) {
     await api.call('PUT', '/v1/me/email', { current_password: PASSWORD, new_email: address }, headers);
   }
-  await published();
+  await queueKnows();
   startWorker();
   await allSent();
   expect(mail.mails(former)).toEqual([]);
@@ -145,7 +150,7 @@ test('a link that died while Redis was away is not sent when it is back', async 
   holdWorker();
   const email = newAddress();
   await api.register(email);
-  await published();
+  await queueKnows();
   // What Redis answers every write with while its disk is full.
   await redis.config('SET', 'maxmemory', '1');
   await api.post('/v1/activations', { email });
