@@ -76,7 +76,7 @@ export const tokenRoutes: FastifyPluginAsyncTypebox<TokenRoutesOptions> = async 
         tags: ['Tokens'],
         summary: 'The next token pair of a session',
         description: 'Safe to repeat: every call with the same token within REFRESH_GRACE gets the same successor.',
-        // As long as any token may be: who presents an access token hears that it is no refresh token.
+        // The length of the longest token: who presents an access token hears that it is no refresh token.
         body: Type.Object(
           { refresh_token: Type.String({ minLength: 1, maxLength: 4096 }) },
           { additionalProperties: false },
