@@ -156,10 +156,10 @@ test('forgetting a user takes out what is personal, of that user only, and keeps
   await forget();
   await forget();
   const [suspended, created] = await store.list({ userId: gone, limit: 10 });
-  expect(created).toMatchObject({ type: 'session.created', ip: null, userAgent: null, details: { session_id: 's-1' } });
+  expect(created).toMatchObject({ type: 'session.created', ip: null, userAgent: null });
   // The operator's address is not the user's.
-  expect(suspended).toMatchObject({ type: 'user.suspended', ip: '192.0.2.7', details: { session_id: 's-1' } });
-  expect(JSON.stringify([suspended, created])).not.toMatch(/ada/i);
+  expect(suspended).toMatchObject({ type: 'user.suspended', ip: '192.0.2.7' });
+  for (const event of [suspended, created]) expect(event?.details).toEqual({ session_id: 's-1' });
   expect(await store.list({ userId: kept, limit: 10 })).toMatchObject([
     { ip: '192.0.2.7', userAgent: 'a browser', details: { email: 'ada@example.test' } },
   ]);

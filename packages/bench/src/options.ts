@@ -27,6 +27,8 @@ export type Options = {
   readonly only: readonly Benchmark[];
   /** Length of one measurement; there are several of each. */
   readonly seconds: number;
+  /** Times that each is measured in turn with its baseline; missing: as often as each benchmark needs for a median that stays. */
+  readonly rounds?: number;
   /** Sessions whose memory is measured. */
   readonly sessions: number;
   /** Revocations that are timed until every verifier knows them. */
@@ -44,10 +46,12 @@ const SIZES = {
   revocations: { usual: 1000, least: 10, most: 100_000 },
   window: { usual: 1_000_000, least: 1000, most: 10_000_000 },
 } as const;
+const ROUNDS = { least: 1, most: 100 } as const;
 
 export const USAGE = `npm run bench                           measures everything, within five minutes on two cores
 npm run bench -- --only verify,login    only these: ${BENCHMARKS.join(', ')}
 npm run bench -- --seconds 5            seconds of one measurement (default ${DEFAULT_SECONDS}); there are several of each
+npm run bench -- --rounds 9             times that each is measured in turn with its baseline (default 3 or 5, as it needs)
 npm run bench -- --sessions 10000       sessions whose memory is measured (default ${SIZES.sessions.usual})
 npm run bench -- --revocations 100      revocations timed until all verifiers know them (default ${SIZES.revocations.usual})
 npm run bench -- --window 10000         lines of the log a new verifier reads (default ${SIZES.window.usual})
@@ -73,15 +77,18 @@ export function readOptions(args: readonly string[]): Options {
     help: values.help,
     only: BENCHMARKS.filter((name) => asked.includes(name)),
     seconds,
+    ...(values.rounds === undefined ? {} : { rounds: whole('rounds', values.rounds, ROUNDS) }),
     sessions: size('sessions', values.sessions),
     revocations: size('revocations', values.revocations),
     window: size('window', values.window),
   };
 }
 
-function size(name: keyof typeof SIZES, given: string | undefined): number {
-  const { usual, least, most } = SIZES[name];
-  const value = Number(given ?? usual);
+const size = (name: keyof typeof SIZES, given: string | undefined): number =>
+  given === undefined ? SIZES[name].usual : whole(name, given, SIZES[name]);
+
+function whole(name: string, given: string, { least, most }: { least: number; most: number }): number {
+  const value = Number(given);
   if (!(Number.isInteger(value) && value >= least && value <= most)) {
     throw new StackFailure(`--${name} must be a whole number from ${least} to ${most}`);
   }
@@ -97,6 +104,7 @@ function parsed(args: readonly string[]) {
         help: { type: 'boolean', default: false },
         only: { type: 'string' },
         seconds: { type: 'string' },
+        rounds: { type: 'string' },
         sessions: { type: 'string' },
         revocations: { type: 'string' },
         window: { type: 'string' },

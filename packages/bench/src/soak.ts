@@ -125,7 +125,7 @@ async function soak({ minutes, share, tolerance }: typeof DEFAULTS): Promise<boo
   const { table, grown } = judge(samples, tolerance);
   const list = [...kinds].toSorted(([, a], [, b]) => b - a).map(([kind, count]) => `${count} ${kind}`);
   process.stdout.write(
-    `${done.toFixed(0)} acts a second of ${full.toFixed(0)} for ${minutes} min, each answered well; ${samples.length} samples\n\n${table}\nRedis keys: ${list.join(', ')}\n`,
+    `${done.toFixed(0)} acts a second of ${full.toFixed(0)} for ${minutes} min, each answered well, ${people.refused()} of them after a 503 with Retry-After; ${samples.length} samples\n\n${table}\nRedis keys: ${list.join(', ')}\n`,
   );
   if (grown.length > 0) process.stdout.write(`grows by more than ${tolerance * 100} %: ${grown.join(', ')}\n`);
   return grown.length === 0;

@@ -29,6 +29,8 @@ export type Stand = {
   readonly redisUrl: string;
   /** Length of one measurement. */
   readonly seconds: number;
+  /** Times that something is measured in turn with its baseline: `usual`, unless the command line says how many. */
+  rounds(usual: number): number;
   readonly sizes: Sizes;
   readonly progress: Progress;
   /** Fastify that says hello, once. */
@@ -70,7 +72,7 @@ type Settings = Partial<AppSettings> & { readonly args?: readonly (number | stri
  * @throws StackFailure with what could not be started.
  */
 export async function startStand(
-  { seconds, ...sizes }: Sizes & Pick<Options, 'seconds'>,
+  { seconds, rounds, ...sizes }: Sizes & Pick<Options, 'seconds' | 'rounds'>,
   progress: Progress,
   onDeath: (message: string) => void,
   appSettings: AppSettings = { nodeArgs: [], env: {} },
@@ -142,6 +144,7 @@ export async function startStand(
     database,
     redisUrl: redis.url,
     seconds,
+    rounds: (usual) => rounds ?? usual,
     sizes,
     progress,
     hello: once(() => ours('hello', new URL('./programs/hello.ts', import.meta.url))),

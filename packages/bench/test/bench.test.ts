@@ -30,6 +30,8 @@ test('--json gives a row for everything promised, and nothing is left running', 
     '--json',
     '--seconds',
     '0.05',
+    '--rounds',
+    '2',
     '--sessions',
     '15625',
     '--revocations',
@@ -80,6 +82,7 @@ test('--json gives a row for everything promised, and nothing is left running', 
       /Fastify hello|argon2id|nodemailer pool|its p99|one instance|fast-jwt|MGET|node:crypto|next to none/,
     );
     expect(row.ratio, name).toBeGreaterThan(0);
+    expect(row.ratios, name).toHaveLength(2);
     expect(Math.min(...row.ratios), name).toBeLessThanOrEqual(row.ratio);
     expect(Math.max(...row.ratios), name).toBeGreaterThanOrEqual(row.ratio);
     expect(row.measured.per_second, name).toBeGreaterThan(0);

@@ -249,7 +249,7 @@ describe('a file', () => {
       expect.stringMatching(/^bcrypt_sha256 is not supported/),
       expect.stringMatching(/^bcrypt is not supported/),
     ]);
-    for (const leak of ['verysecret', 'abcdefgh', '0123', PASSWORD]) expect(out + err).not.toContain(leak);
+    for (const leak of ['verysecret', 'abcdefgh', 'salt$0123', PASSWORD]) expect(out + err).not.toContain(leak);
     expect(await usersOf(good)).toHaveLength(1);
     const table = await all.latchkey(['user', 'import', fileOf([{ email: 'x' }])]);
     expect(table).toMatchObject({ exit: 1 });

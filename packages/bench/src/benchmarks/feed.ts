@@ -31,7 +31,7 @@ export async function benchFeed(stand: Stand): Promise<Row[]> {
     } while (performance.now() < end);
     return { perSecond: (LISTENERS * (told - toldBefore)) / ((await cpuSecondsOf(stand.api)) - cpuBefore) };
   };
-  const comparison = await compare(ROUNDS, helloPerCpuSecond(hello, stand), telling);
+  const comparison = await compare(stand.rounds(ROUNDS), helloPerCpuSecond(hello, stand), telling);
   for (const { leave } of listeners) leave();
   redis.disconnect();
   return [

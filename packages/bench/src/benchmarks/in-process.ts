@@ -31,7 +31,7 @@ export async function benchInProcess(stand: Stand): Promise<Row[]> {
   ];
   const measured: Row[] = [];
   for (const { way, than, ...row } of rows)
-    measured.push({ ...row, ...(await compare(ROUNDS, rate(program, than), rate(program, way))) });
+    measured.push({ ...row, ...(await compare(stand.rounds(ROUNDS), rate(program, than), rate(program, way))) });
   await program.stop();
   return measured;
 }
@@ -65,7 +65,7 @@ export async function benchWindow(stand: Stand): Promise<Row[]> {
   const [full, empty] = [await stand.inProcess(server.url), await stand.inProcess(stand.redisUrl)];
   const { milliseconds, kept, grown } = await ask<Start>(`${full.url}/start`);
   const rate = rateOf(stand);
-  const comparison = await compare(ROUNDS, rate(empty, 'seen'), rate(full, 'seen'));
+  const comparison = await compare(stand.rounds(ROUNDS), rate(empty, 'seen'), rate(full, 'seen'));
   await Promise.all([full.stop(), empty.stop()]);
   await server.stop();
   const latency = { p50: milliseconds, p99: milliseconds, max: milliseconds, samples: 1 };

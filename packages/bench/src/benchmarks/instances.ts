@@ -21,7 +21,7 @@ export async function benchInstances(stand: Stand): Promise<Row[]> {
       name: 'verify_cpu',
       what: 'GET /v1/verify per second of CPU',
       against: 'Fastify hello',
-      ...(await compare(ROUNDS, helloPerCpuSecond(hello, stand), verifying(1))),
+      ...(await compare(stand.rounds(ROUNDS), helloPerCpuSecond(hello, stand), verifying(1))),
     },
   ];
   for (const count of [2, 3])
@@ -29,7 +29,7 @@ export async function benchInstances(stand: Stand): Promise<Row[]> {
       name: `verify_cpu_${count}`,
       what: `GET /v1/verify per second of CPU, ${count} instances`,
       against: 'one instance',
-      ...(await compare(ROUNDS, verifying(1), verifying(count))),
+      ...(await compare(stand.rounds(ROUNDS), verifying(1), verifying(count))),
     });
   await Promise.all(apis.slice(1).map((program) => program.stop()));
   return rows;

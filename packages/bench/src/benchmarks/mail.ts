@@ -26,7 +26,7 @@ export async function benchMail(stand: Stand): Promise<Row[]> {
   const bare = await stand.bareMailer();
   const count = Math.ceil(MAILS_PER_SECOND * stand.seconds);
   const comparison = await compare(
-    ROUNDS,
+    stand.rounds(ROUNDS),
     () => rateOf(sink, count, () => ask(`${bare.url}/send?count=${count}`)),
     async () => {
       const sample = await rateOf(sink, count, () => oweMails(stand, count));

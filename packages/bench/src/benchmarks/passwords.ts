@@ -58,7 +58,7 @@ async function registrationWithoutMail(stand: Stand): Promise<Row> {
     for (const part of mailSide) part.freeze();
     return registrations();
   };
-  const comparison = await compare(ROUNDS, registrations, down, ({ p99 = Number.NaN }) => p99);
+  const comparison = await compare(stand.rounds(ROUNDS), registrations, down, ({ p99 = Number.NaN }) => p99);
   return {
     name: 'registration_mail_down',
     what: 'p99 of POST /v1/users with the mail side down',
@@ -71,7 +71,7 @@ async function againstPool(stand: Stand, path: string, body: () => string): Prom
   const { api, seconds } = stand;
   const pool = await stand.argon2Pool();
   const comparison = await compare(
-    ROUNDS,
+    stand.rounds(ROUNDS),
     () => ask<HashRate>(`${pool.url}/hashes?seconds=${seconds}`),
     async () => {
       const sample = await load({

@@ -18,7 +18,7 @@ export async function benchRefresh(stand: Stand): Promise<Row[]> {
   const { api, seconds } = stand;
   const hello = await stand.hello();
   // Taken from the front, given back at the end; what is under way when a measurement ends, the warm-up too, is lost.
-  const lost = CONNECTIONS * (ROUNDS + 1);
+  const lost = CONNECTIONS * (stand.rounds(ROUNDS) + 1);
   const tokens = (await openSessions(stand, lost + Math.ceil(SESSIONS_PER_SECOND * seconds))).map(
     ({ refresh_token: token }) => token,
   );
@@ -28,7 +28,7 @@ export async function benchRefresh(stand: Stand): Promise<Row[]> {
     answered: (body: string) => tokens.push((JSON.parse(body) as Session).refresh_token),
   } as const;
   const comparison = await compare(
-    ROUNDS,
+    stand.rounds(ROUNDS),
     () => sayHello(hello.url, seconds),
     () => load({ url: api.url, connections: CONNECTIONS, seconds, caller: () => refresher }),
   );

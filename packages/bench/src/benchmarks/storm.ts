@@ -36,7 +36,7 @@ export async function benchStorm(stand: Stand): Promise<Row[]> {
     const [sample] = await Promise.all([verify(), storm()]);
     return sample;
   };
-  const comparison = await compare(ROUNDS, verify, during, ({ p99 = Number.NaN }) => p99);
+  const comparison = await compare(stand.rounds(ROUNDS), verify, during, ({ p99 = Number.NaN }) => p99);
   return [
     {
       name: 'storm',

@@ -46,7 +46,7 @@ export async function benchIntrospection(stand: Stand): Promise<Row[]> {
 
 async function againstHello(stand: Stand, measured: () => Promise<Sample>): Promise<Comparison & { against: string }> {
   const hello = await stand.hello();
-  const comparison = await compare(ROUNDS, () => sayHello(hello.url, stand.seconds), measured);
+  const comparison = await compare(stand.rounds(ROUNDS), () => sayHello(hello.url, stand.seconds), measured);
   return { against: 'Fastify hello', ...comparison };
 }
 

@@ -16,6 +16,9 @@ const ROUND = ACTS.reduce((sum, act) => sum + MIX[act], 0);
 /** Acts under way at most: below the length of auth-api's queue for hashes on any machine. */
 const LANES = 24;
 
+/** Answers in a row that said to come again later: with so many, something does not get well. */
+const PATIENCE = 10;
+
 /** The acts of a round, each kind spread over it: whoever is owed most has the next place, and has then had it. */
 export function roundOfActs(): Act[] {
   const owed = { verify: 0, refresh: 0, login: 0, register: 0 };
@@ -33,7 +36,20 @@ export async function createPeople(stand: Stand, count: number) {
   const agent = new Agent({ keepAlive: true, maxSockets: LANES });
   const { hostname, port } = new URL(stand.api.url);
 
+  let refused = 0;
+  /** Whoever is told to come again later does: where something else takes the cores for a moment, auth-api refuses what is too much (docs/overload.md). */
   async function ask<Body>(method: string, path: string, { token = '', body = '' } = {}): Promise<Body> {
+    for (let times = 1; ; times += 1) {
+      const { status, answer, retryAfter } = await askOnce(method, path, token, body);
+      if (status >= 200 && status <= 299) return (answer && JSON.parse(answer)) as Body;
+      if (status !== 503 || retryAfter === undefined || times === PATIENCE)
+        throw new Error(`${method} ${path} was answered ${status} ${answer}`);
+      refused += 1;
+      await delay(Number(retryAfter) * 1000);
+    }
+  }
+
+  async function askOnce(method: string, path: string, token: string, body: string) {
     const asking = request({
       agent,
       hostname,
@@ -48,9 +64,7 @@ export async function createPeople(stand: Stand, count: number) {
     asking.end(body);
     const [response] = (await once(asking, 'response')) as [IncomingMessage];
     const answer = await text(response);
-    const status = response.statusCode ?? 0;
-    if (status < 200 || status > 299) throw new Error(`${method} ${path} was answered ${status} ${answer}`);
-    return (answer && JSON.parse(answer)) as Body;
+    return { status: response.statusCode ?? 0, answer, retryAfter: response.headers['retry-after'] };
   }
 
   const logIn = (email: string) => ask<Session>('POST', '/v1/tokens', { body: credentials(email) });
@@ -127,13 +141,16 @@ export async function createPeople(stand: Stand, count: number) {
           const due = began + ((n - first) * 1000) / rate;
           if (Math.max(due, performance.now()) > began + seconds * 1000) return;
           next += 1;
-          if (due > performance.now()) await delay(due - performance.now());
+          const early = due - performance.now();
+          if (early > 0) await delay(early);
           await one(ORDER[n % ROUND] ?? 'verify');
         }
       };
       await Promise.all(Array.from({ length: LANES }, lane));
       return ((next - first) * 1000) / (performance.now() - began);
     },
+    /** How often somebody was told to come again later, and did. */
+    refused: () => refused,
     leave: () => agent.destroy(),
   };
 }
