@@ -13,7 +13,8 @@ export interface Image {
   /** The folder that stands for `/` of the last stage. */
   root: string;
   workdir: string;
-  /** CMD, as exec form. */
+  /** As exec forms. */
+  entrypoint: string[];
   command: string[];
   environment: Record<string, string>;
 }
@@ -59,7 +60,7 @@ export async function buildImage(name: string, folder: string): Promise<Image> {
     const root = join(folder, String(stages.size));
     mkdirSync(root, { recursive: true });
     const environment = { ...stages.get(instruction.getImage() ?? '')?.environment };
-    const begun = { root, workdir: '/', command: [], environment };
+    const begun = { root, workdir: '/', entrypoint: [], command: [], environment };
     stages.set(instruction.getBuildStage() ?? 'last', begun);
     return begun;
   }
@@ -100,6 +101,9 @@ export async function buildImage(name: string, folder: string): Promise<Image> {
         ...stage.environment,
       }),
     COPY: (instruction, stage) => copy(instruction as Copy, stage),
+    ENTRYPOINT(instruction, stage) {
+      stage.entrypoint = execForm(instruction as JSONInstruction);
+    },
     CMD(instruction, stage) {
       stage.command = execForm(instruction as JSONInstruction);
     },

@@ -13,6 +13,8 @@ interface Service {
   build?: { dockerfile: string };
   depends_on?: Record<string, { condition: string }>;
   read_only?: boolean;
+  tmpfs?: string[];
+  profiles?: string[];
   cap_drop?: string[];
   security_opt?: string[];
   restart?: string;
@@ -47,6 +49,7 @@ test('it runs the whole set: two of each app behind nginx, the stores, a mail se
   expect(Object.keys(services).toSorted()).toEqual([
     'auth-api-1',
     'auth-api-2',
+    'cli',
     'mailer-worker-1',
     'mailer-worker-2',
     'mailpit',
@@ -79,6 +82,32 @@ test('what is ours runs without rights and cannot write; every image of others h
   }
 });
 
+test('what writes although it runs read-only has a place to; the command line runs when asked for', () => {
+  for (const name of ['mailpit', 'nginx'])
+    expect(service(name), name).toMatchObject({ read_only: true, tmpfs: ['/tmp'] });
+  expect(service('cli')).toMatchObject({ profiles: ['operator'], restart: 'no' });
+});
+
+test('nginx tells auth-api who asks, wherever it passes a request on, whatever the client says', () => {
+  const nginx = readFileSync(join(repositoryRoot, 'infra/nginx/nginx.conf'), 'utf8');
+  const passing = [...nginx.matchAll(/^ {4}location (?:.|\n)*?^ {4}\}/gm)].filter(([text]) =>
+    text.includes('proxy_pass'),
+  );
+  expect(passing).toHaveLength(2);
+  for (const [location] of passing)
+    for (const line of [
+      'proxy_set_header X-Forwarded-For $remote_addr;',
+      'proxy_set_header X-Forwarded-Proto $scheme;',
+      'proxy_set_header X-Request-Id $request_id;',
+      'proxy_connect_timeout 2s;',
+    ])
+      expect(location).toContain(line);
+});
+
+test('no environment file is part of an image, wherever it lies', () => {
+  expect(readFileSync(join(repositoryRoot, '.dockerignore'), 'utf8')).toMatch(/^\*\*\/\.env$/m);
+});
+
 test('an instance that stops has its time, and nginx finds it again before the next one stops', () => {
   const { SHUTDOWN_DELAY_MS: delay } = readEnv({
     DATABASE_URL: 'postgresql://user@host/database',
@@ -97,7 +126,7 @@ test('an instance that stops has its time, and nginx finds it again before the n
 test('secrets come from outside, and a missing one stops it', () => {
   for (const { environment = {} } of Object.values(services)) {
     for (const [name, value] of Object.entries(environment))
-      if (/KEY|PASSWORD|DATABASE_URL/.test(name)) expect(value, name).toMatch(/\$\{[A-Z_]+:\?\}/);
+      if (/(?:_KEY|PASSWORD|DATABASE_URL)$/.test(name)) expect(value, name).toMatch(/\$\{[A-Z_]+:\?\}/);
   }
 });
 

@@ -17,7 +17,7 @@ const { packageManager } = JSON.parse(readFileSync(join(repositoryRoot, 'package
 };
 
 test('each deployable has a Dockerfile', () => {
-  expect(names.toSorted()).toEqual(['auth-api', 'mailer-worker', 'migrations']);
+  expect(names.toSorted()).toEqual(['auth-api', 'cli', 'mailer-worker', 'migrations']);
 });
 
 describe.each(names)('%s.Dockerfile', (name) => {
@@ -58,7 +58,7 @@ describe.each(names)('%s.Dockerfile', (name) => {
     const [user] = ofLast('USER');
     // A number other than 0: Kubernetes can't tell what a name stands for.
     expect(user?.getArgumentsContent()).toMatch(/^[1-9]\d*:[1-9]\d*$/);
-    const [command] = ofLast('CMD') as JSONInstruction[];
+    const [command] = [...ofLast('ENTRYPOINT'), ...ofLast('CMD')] as JSONInstruction[];
     expect(command && execForm(command)[0]).toBe('node');
     expect(ofLast('HEALTHCHECK')).toHaveLength(1);
     expect(ofLast('STOPSIGNAL')[0]?.getArgumentsContent()).toBe('SIGTERM');
@@ -71,7 +71,7 @@ describe.each(names)('%s.Dockerfile', (name) => {
 
   test('is asked whether it lives, if it serves', () => {
     const [check] = ofLast('HEALTHCHECK') as Healthcheck[];
-    if (name === 'migrations') expect(check?.getArgumentsContent()).toBe('NONE');
+    if (['migrations', 'cli'].includes(name)) expect(check?.getArgumentsContent()).toBe('NONE');
     else expect(check?.getArgumentsContent()).toContain('/livez');
   });
 });

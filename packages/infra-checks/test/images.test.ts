@@ -26,7 +26,7 @@ const image = (name: string): Image => {
 beforeAll(async () => {
   // Who runs in the image owns nothing of it, and must be able to read it.
   chmodSync(folder, 0o755);
-  for (const name of ALL ? ['auth-api', 'mailer-worker', 'migrations'] : ['auth-api'])
+  for (const name of ALL ? ['auth-api', 'mailer-worker', 'migrations', 'cli'] : ['auth-api'])
     images.set(name, await buildImage(name, join(folder, name)));
 }, 600_000);
 
@@ -44,13 +44,17 @@ const SHARED = {
 };
 
 /** Runs as the image would: its Node, its folder, its command, another user than the files' where we may choose, and this environment alone. */
-function runImage({ root, workdir, command, environment }: Image, env: Record<string, string>, args = command) {
+function runImage(
+  { root, workdir, entrypoint, command, environment }: Image,
+  env: Record<string, string>,
+  args = command,
+) {
   const output: string[] = [];
   const node = join(root, 'usr/local/bin');
   const asNobody = process.getuid?.() === 0 ? ['setpriv', '--reuid=10001', '--regid=10001', '--clear-groups'] : [];
   const started = startProcess({
     command: '/usr/bin/env',
-    args: [...asNobody, ...args.map((word, index) => (index === 0 ? join(node, word) : word))],
+    args: [...asNobody, ...[...entrypoint, ...args].map((word, index) => (index === 0 ? join(node, word) : word))],
     cwd: join(root, workdir),
     env: { PATH: '/usr/bin:/bin', TMPDIR: '/nowhere', ...environment, ...env },
     endSignal: 'SIGTERM',
@@ -125,7 +129,7 @@ test('the image of auth-api runs alone, as nobody, with only its own environment
 });
 
 test.runIf(ALL)(
-  'the three together migrate an empty database, register, mail and activate',
+  'together they migrate an empty database, register, mail and activate, and make a client',
   {
     timeout: 120_000,
   },
@@ -155,6 +159,16 @@ test.runIf(ALL)(
       const { text } = await (await catcher).waitFor(await register(api.url), { timeoutMs: 20_000 });
       const key = /\/activate\/(\w{32})/.exec(text)?.[1];
       expect((await fetch(`${api.url}/v1/activations/${key}`, { method: 'POST' })).status).toBe(200);
+
+      const created = runImage(image('cli'), { DATABASE_URL: database.url }, [
+        'client',
+        'create',
+        'console',
+        '--scopes',
+        'admin',
+      ]);
+      expect(await created.ended, created.output.join('\n')).toEqual({ code: 0, signal: null });
+      expect(created.output.join('\n')).toContain('console');
 
       for (const one of running) expect((await one.stop()).code, one.output.slice(-3).join('\n')).toBe(0);
       expect(otlp.spans().map(({ name }) => name)).toContain('smtp');

@@ -155,6 +155,22 @@ describe.each(['auth-api', 'mailer-worker'])('%s', (name) => {
   });
 });
 
+test('the API has a thread that hashes for each core of its limit, not of the node, and knows its callers behind a proxy', () => {
+  expect(podOf(named('Deployment', 'auth-api')).spec.containers[0]?.resources.limits).toHaveProperty('cpu');
+  const literals = base.configMapGenerator?.find(({ name }) => name === 'latchkey-auth-api')?.literals ?? [];
+  expect(literals.join('\n')).toMatch(/^TRUSTED_PROXIES=./m);
+});
+
+test('the board and the command line reach the API', () => {
+  const { ingress } = named('NetworkPolicy', 'auth-api').spec as { ingress: unknown[] };
+  expect(JSON.stringify(ingress)).toContain('"values":["mailer-worker","cli"]');
+  for (const name of ['mailer-worker', 'cli'])
+    expect(named('NetworkPolicy', name).spec.egress).toContainEqual({
+      to: [{ podSelector: { matchLabels: { 'app.kubernetes.io/name': 'auth-api' } } }],
+      ports: [{ protocol: 'TCP', port: 3000 }],
+    });
+});
+
 test('the API scales by CPU, the worker by the age of the oldest mail that waits', () => {
   expect(JSON.stringify(named('HorizontalPodAutoscaler', 'auth-api').spec.metrics)).toContain('"cpu"');
   const adapter = readFileSync(join(repositoryRoot, 'infra/prometheus/adapter-values.yaml'), 'utf8');

@@ -1,4 +1,4 @@
-/** `infra/redis/users.acl` is enough for each app, and for no more. */
+/** `infra/redis/users.acl` is enough for each app, and for no more; on a server configured as the page beside it says. */
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -31,9 +31,16 @@ beforeAll(async () => {
     /^user (latchkey-[\w-]+) on/gm,
     (line, user: string) => `${line} #${createHash('sha256').update(passwordOf(user)).digest('hex')}`,
   );
-  const aclFile = join(temporaryFolder('acl'), 'users.acl');
+  const folder = temporaryFolder('acl');
+  const aclFile = join(folder, 'users.acl');
   writeFileSync(aclFile, `${users}user operator on >${passwordOf('operator')} ~* &* +@all\n`);
-  redis = await startRedis({ args: ['--aclfile', aclFile, '--repl-diskless-sync-delay', '0'] });
+  const readme = readFileSync(join(repositoryRoot, 'infra/redis/README.md'), 'utf8');
+  const [, configuration = ''] = /^## redis\.conf\n+```\n(.*?)^```/ms.exec(readme) ?? [];
+  expect(configuration).toContain('/etc/redis/users.acl');
+  const config = join(folder, 'redis.conf');
+  // But for what holds where there is a replica.
+  writeFileSync(config, configuration.replace('/etc/redis/users.acl', aclFile).replace(/^min-replicas-.*/gm, ''));
+  redis = await startRedis({ config, args: ['--repl-diskless-sync-delay', '0'] });
   side = await startMailSide(
     { REDIS_URL: urlFor('latchkey-mailer-worker') },
     { url: urlFor('latchkey-auth-api'), stop: () => redis.stop() },
