@@ -1,5 +1,6 @@
 /** The connection to PostgreSQL: Prisma over `pg`. */
 import { PrismaPg } from '@prisma/adapter-pg';
+import pg from 'pg';
 import { PrismaClient } from './generated/prisma/client.ts';
 
 export type Database = PrismaClient;
@@ -12,24 +13,31 @@ const TIMEOUT = 1200;
  * @param connections most open at once; requests wait at most {@link TIMEOUT} for one.
  */
 export function connectDatabase(url: string, onError: (error: Error) => void, connections = 10): Database {
-  const adapter = new PrismaPg(
-    {
-      connectionString: url,
-      max: connections,
-      connectionTimeoutMillis: TIMEOUT,
-      query_timeout: TIMEOUT,
-      // A connection whose peer is gone without a FIN (failover, dropped NAT entry) must be noticed.
-      keepAlive: true,
-      application_name: 'latchkey',
-      // A standby answers with what was true some time ago. A primary becomes one only by a restart, which ends its connections.
-      verify: (client, done) => {
-        client
-          .query<{ standby: boolean }>('SELECT pg_is_in_recovery() AS standby')
-          .then(({ rows }) => done(rows[0]?.standby ? new Error('this PostgreSQL is a standby') : undefined), done);
-      },
+  const pool = new pg.Pool({
+    connectionString: url,
+    max: connections,
+    connectionTimeoutMillis: TIMEOUT,
+    query_timeout: TIMEOUT,
+    // A connection whose peer is gone without a FIN (failover, dropped NAT entry) must be noticed.
+    keepAlive: true,
+    application_name: 'latchkey',
+    // A standby answers with what was true some time ago. A primary becomes one only by a restart, which ends its connections.
+    verify: (client, done) => {
+      client
+        .query<{ standby: boolean }>('SELECT pg_is_in_recovery() AS standby')
+        .then(({ rows }) => done(rows[0]?.standby ? new Error('this PostgreSQL is a standby') : undefined), done);
     },
-    { onPoolError: onError, onConnectionError: onError },
-  );
+  });
+  // Of a statement that took too long pg forgets the answer, and never sends the ROLLBACK that waits behind it: the transaction stays open, and
+  // whoever had the connection next would write in it. Closed at once, it is out of the pool, and PostgreSQL rolls back.
+  pool.on('release', (error, client) => {
+    if (!error && client.getTransactionStatus() !== 'I') void client.end();
+  });
+  const adapter = new PrismaPg(pool, {
+    disposeExternalPool: true,
+    onPoolError: onError,
+    onConnectionError: onError,
+  });
   // `minimal`: the long format quotes the arguments of the failed call, password hashes among them.
   return new PrismaClient({ adapter, errorFormat: 'minimal' });
 }

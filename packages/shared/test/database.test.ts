@@ -1,0 +1,38 @@
+import { createTestDatabase } from '@latchkey/dev-stack/test-database';
+import type {} from '@latchkey/dev-stack/test-stack';
+import pg from 'pg';
+import { expect, inject, test } from 'vitest';
+import { connectDatabase } from '../src/database.ts';
+
+test('a transaction that was given up is rolled back, and nobody is given its connection', async () => {
+  const database = await createTestDatabase(inject('databaseUrl'));
+  const other = new pg.Client({ connectionString: database.url });
+  await other.connect();
+  // One connection: whoever comes next would have the one that was given up.
+  const db = connectDatabase(database.url, () => undefined, 1);
+  try {
+    await other.query('CREATE TABLE things (id INT PRIMARY KEY, n INT NOT NULL); INSERT INTO things VALUES (1, 0), (2, 0)');
+    await other.query('BEGIN');
+    await other.query('UPDATE things SET n = 1 WHERE id = 2');
+    const given = db.$transaction(async (tx) => {
+      await tx.$executeRaw`UPDATE things SET n = 10 WHERE id = 1`;
+      // Waits for the row, for longer than anybody may.
+      await tx.$executeRaw`UPDATE things SET n = 10 WHERE id = 2`;
+    });
+    await expect(given).rejects.toThrow();
+    await other.query('COMMIT');
+
+    await expect.poll(() => db.$executeRaw`INSERT INTO things VALUES (3, 0)`.catch(() => 0), { timeout: 5000 }).toBe(1);
+    await db.$transaction(async (tx) => tx.$executeRaw`INSERT INTO things VALUES (4, 0)`);
+    const { rows } = await other.query('SELECT id, n FROM things ORDER BY id');
+    expect(rows).toEqual([
+      { id: 1, n: 0 },
+      { id: 2, n: 1 },
+      { id: 3, n: 0 },
+      { id: 4, n: 0 },
+    ]);
+  } finally {
+    await Promise.all([db.$disconnect(), other.end()]);
+    await database.drop();
+  }
+});
