@@ -29,7 +29,7 @@ import { createMailRelay, type MailRelayOptions } from './domain/mail-relay.ts';
 import { createOpaqueTokens } from './domain/opaque-tokens.ts';
 import { createOperators } from './domain/operators.ts';
 import { createPasswordReset } from './domain/password-reset.ts';
-import { createPasswords } from './domain/passwords.ts';
+import { createPasswords, LONGEST_WAIT } from './domain/passwords.ts';
 import { createRegistration } from './domain/registration.ts';
 import { createRevocation } from './domain/revocation.ts';
 import { createRevocationFeed } from './domain/revocation-feed.ts';
@@ -85,8 +85,11 @@ const BODY_LIMIT = 16 * 1024;
 const HEADERS_TIMEOUT = 5000;
 const REQUEST_TIMEOUT = 10_000;
 const TIMEOUT_CHECK = 1000;
-/** Milliseconds without a byte on a connection that has a request: its answer stays in memory for as long as its client does not take it. */
-const IDLE_TIMEOUT = 30_000;
+/**
+ * Milliseconds without a byte on a connection that has a request: its answer stays in memory for as long as its client does not take it. A change
+ * of password waits twice for a thread that hashes, and is answered.
+ */
+const IDLE_TIMEOUT = 2 * LONGEST_WAIT + 5000;
 /** Connections at once; behind a load balancer there are hundreds. What is on top is closed unanswered. */
 const MOST_CONNECTIONS = 10_000;
 /** Milliseconds an idle connection is kept: longer than load balancers keep theirs, so that they close first (Fastify's default). */

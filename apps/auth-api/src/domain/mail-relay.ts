@@ -46,13 +46,15 @@ export function createMailRelay({
   let again = false;
   let passes = 0;
   let failing = false;
+  /** A pass ends with what it is at: a backlog may take longer than a process has to stop. */
+  let closed = false;
 
   async function publish(): Promise<void> {
-    while (await outbox.publishPending(queue.add));
+    while (!closed && (await outbox.publishPending(queue.add)));
   }
 
   async function withdraw(): Promise<void> {
-    while ((await outbox.withdrawPending(queue.withdraw)) > 0);
+    while (!closed && (await outbox.withdrawPending(queue.withdraw)) > 0);
   }
 
   async function acknowledge(): Promise<void> {
@@ -63,7 +65,7 @@ export function createMailRelay({
       // Row first: a crash in between leaves the report, and it is acted on again. What is no id of ours has no row.
       await outbox.delete(ids.filter((id) => OUTBOX_ID.test(id)));
       await queue.acknowledge(ids);
-    } while (ids.length === ACKNOWLEDGE);
+    } while (!closed && ids.length === ACKNOWLEDGE);
   }
 
   /** A job in any state, failed ones too, is the worker's; only one that is nowhere was lost. */
@@ -118,6 +120,7 @@ export function createMailRelay({
     /** Waits for the pass that runs; starts no other. */
     async close(): Promise<void> {
       clearInterval(timer);
+      closed = true;
       again = false;
       await running;
     },

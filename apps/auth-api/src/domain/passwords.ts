@@ -17,7 +17,7 @@ const ENOUGH = 2000;
  * Milliseconds anybody waits at most: the threads give way to what is quicker, and their cores may be shared out in small parts. Far more than a
  * full queue takes on cores of our own (1.3 s): a few hundred who came at once are all served where every hash takes ten times as long.
  */
-const LONGEST_WAIT = 30_000;
+export const LONGEST_WAIT = 30_000;
 /** What checking a hash of another system may cost, in hashes of our own (packages/shared/src/password-hashes.ts). */
 const FOREIGN_WORK = 25;
 

@@ -133,9 +133,9 @@ export function createSigningKeys(options: SigningKeysOptions) {
     return read();
   }
 
-  /** @throws what PostgreSQL throws while the keys are not known, or were last read longer than {@link BELIEVED_FOR} ago. */
-  async function known(): Promise<KeySet> {
-    if (loaded && clock() - loaded.asked < BELIEVED_FOR * 1000) return loaded;
+  /** @throws what PostgreSQL throws while the keys are not known, or were last read longer ago than so many seconds. */
+  async function known(believedFor = BELIEVED_FOR): Promise<KeySet> {
+    if (loaded && clock() - loaded.asked < believedFor * 1000) return loaded;
     return read();
   }
 
@@ -215,7 +215,8 @@ export function createSigningKeys(options: SigningKeysOptions) {
     /** The public key a token names; undefined for one that is not ours, or was revoked. @throws what PostgreSQL throws while that is not known. */
     async publicJwk(kid: string): Promise<Record<string, string> | undefined> {
       if (copy.deniesKey(kid)) return undefined;
-      return (loaded ?? (await known())).published.get(kid) ?? (await searched(kid));
+      // As long as any verifier, and no longer: after that the log forgets which keys are revoked.
+      return (await known(BELIEVED_FOR + JWKS_MAX_AGE)).published.get(kid) ?? (await searched(kid));
     },
 
     list: store.list,
