@@ -37,7 +37,7 @@ test('told to close, the relay ends with the batch it is at, however long the ba
     logger: createLogger('auth-api', 'fatal'),
   });
   relay.start();
-  await expect.poll(() => closed, { timeout: 20_000 }).toBeDefined();
+  await expect.poll(() => closed !== undefined, { timeout: 20_000 }).toBe(true);
   await closed;
   const [{ published } = { published: 0 }] = await db.$queryRaw<{ published: number }[]>`
     SELECT count(published_at)::int AS published FROM mail_outbox`;
