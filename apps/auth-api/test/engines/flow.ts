@@ -15,7 +15,7 @@ export const HEALS_WITHIN = { timeout: 30_000, interval: 100 };
 export async function startOn(redis: TestRedis) {
   const side = await startMailSide({}, redis);
   const probe = databaseProbe(side.databaseUrl);
-  const start = () => startTestApp({ ...side, env: { RATE_LIMITS: 'off' } });
+  const start = () => startTestApp({ ...side, env: { RATE_LIMITS: 'off', MAX_SESSIONS_PER_USER: '100000' } });
   const [one, other, worker] = await Promise.all([start(), start(), side.startWorker()]);
   return {
     side,

@@ -22,7 +22,12 @@ describe.skipIf((await ensurePgBouncer()) === undefined)('PostgreSQL behind PgBo
     pooler = await startPgBouncer(postgres.url);
     databaseUrl = pooler.through(postgres.url);
     side = await startMailSide();
-    const start = () => startTestApp({ redisUrl: side.redisUrl, databaseUrl, env: { RATE_LIMITS: 'off' } });
+    const start = () =>
+      startTestApp({
+        redisUrl: side.redisUrl,
+        databaseUrl,
+        env: { RATE_LIMITS: 'off', MAX_SESSIONS_PER_USER: '100000' },
+      });
     [apis, worker] = await Promise.all([Promise.all([start(), start()]), side.startWorker()]);
   });
   afterAll(async () => {

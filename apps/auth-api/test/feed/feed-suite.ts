@@ -117,7 +117,8 @@ export async function tokenMaker({ databaseUrl }: Pick<TestApp, 'databaseUrl'>) 
     copy: { deniesKey: () => false, epoch: () => undefined },
     logger: createLogger('auth-api', 'error'),
   });
-  await keys.ensure();
+  // The first connection to PostgreSQL: on a machine that is busy it may take longer than a request may wait.
+  await vi.waitFor(() => keys.ensure(), 15_000);
   await db.$disconnect();
   return async (issuedAt = Date.now() * 1000, life = 600) => {
     const [sub, sid] = [randomUUID(), Buffer.from(randomUUID().replaceAll('-', ''), 'hex').toString('base64url')];

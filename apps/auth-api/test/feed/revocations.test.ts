@@ -19,12 +19,15 @@ beforeAll(async () => {
 });
 afterAll(() => api.close());
 
+/** On a busy machine Redis may not be heard of in time now and then. */
+const tokenOf = (client = reader, scope?: string, instance = api) =>
+  vi.waitFor(() => clientToken(instance, client, scope), SOON);
+
 /** Reads the feed and keeps what it says. */
 async function listen({ token, at = url, from }: { token?: string; at?: string; from?: string | undefined } = {}) {
   const controller = new AbortController();
   onTestFinished(() => controller.abort());
-  // On a busy machine Redis may not be heard of in time now and then.
-  const bearer = token ?? (await vi.waitFor(() => clientToken(api, reader, 'revocations:read'), SOON));
+  const bearer = token ?? (await tokenOf(reader, 'revocations:read'));
   const response = await fetch(`${at}/v1/revocations`, {
     headers: { authorization: `Bearer ${bearer}`, ...(from !== undefined && { 'last-event-id': from }) },
     signal: controller.signal,
@@ -117,11 +120,11 @@ test('is for clients with its scope', async () => {
     (await fetch(`${url}/v1/revocations`, { headers: { ...(token && { authorization: `Bearer ${token}` }) } })).status;
   expect(await status()).toBe(401);
   expect(await status('nonsense')).toBe(401);
-  expect(await status(await clientToken(api, other))).toBe(403);
+  expect(await status(await tokenOf(other))).toBe(403);
 });
 
 test('ends when the client’s token is revoked, and when it expires', async () => {
-  const token = await clientToken(api, reader, 'revocations:read');
+  const token = await tokenOf(reader, 'revocations:read');
   const feed = await listen({ token });
   await feed.heard('alive');
   const { jti } = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()) as { jti: string };
@@ -134,7 +137,7 @@ test('ends when the client’s token is revoked, and when it expires', async () 
     env: { ...env, ACCESS_TOKEN_TTL: '3' },
   });
   const at = await brief.app.listen({ host: '127.0.0.1', port: 0 });
-  const own = await clientToken(brief, reader, 'revocations:read');
+  const own = await tokenOf(reader, 'revocations:read', brief);
   const short = await listen({ token: own, at });
   expect(short.response.status).toBe(200);
   await short.ended;
@@ -155,7 +158,7 @@ test('many listeners share one reader of Redis, and each hears what is revoked',
   const log = logWriter(api, NAMESPACE);
   const connections = async () => String(await log.redis.client('LIST')).split('\n').length;
   const before = await connections();
-  const token = await clientToken(api, reader, 'revocations:read');
+  const token = await tokenOf(reader, 'revocations:read');
   const feeds = await Promise.all(Array.from({ length: 50 }, () => listen({ token })));
   await Promise.all(feeds.map((feed) => feed.heard('alive')));
   await log.revoke({ sessionId: 'heard-by-all', from: 0 });
@@ -170,7 +173,7 @@ test('many listeners share one reader of Redis, and each hears what is revoked',
 
 test('a listener that reads nothing costs no memory and holds up nobody', async () => {
   const log = logWriter(api, NAMESPACE);
-  const token = await clientToken(api, reader, 'revocations:read');
+  const token = await tokenOf(reader, 'revocations:read');
   const socket = connect({ host: '127.0.0.1', port: Number(new URL(url).port) });
   onTestFinished(() => void socket.destroy());
   socket.write(`GET /v1/revocations HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${token}\r\n\r\n`);
@@ -191,7 +194,7 @@ test('a listener that reads nothing costs no memory and holds up nobody', async 
 });
 
 test('503 while the log is not known', async () => {
-  const token = await clientToken(api, reader, 'revocations:read');
+  const token = await tokenOf(reader, 'revocations:read');
   const log = logWriter(api, NAMESPACE);
   const feed = await listen({ token });
   await feed.heard('alive');

@@ -4,7 +4,7 @@ import { createTestDatabase } from '@latchkey/dev-stack/test-database';
 import type {} from '@latchkey/dev-stack/test-stack';
 import { connectDatabase } from '@latchkey/shared/database';
 import { createLogger } from '@latchkey/shared/logger';
-import { expect, inject, onTestFinished, test } from 'vitest';
+import { expect, inject, onTestFinished, test, vi } from 'vitest';
 import { createKeyring } from '../../src/domain/keyring.ts';
 import { BELIEVED_FOR, createSigningKeys, JWKS_MAX_AGE, keyLives } from '../../src/domain/signing-keys.ts';
 import { createSigningKeyStore } from '../../src/store/signing-keys.ts';
@@ -36,7 +36,8 @@ async function countedKeys() {
     logger: createLogger('auth-api', 'fatal'),
     clock: () => state.now,
   });
-  await keys.ensure();
+  // The first connection to PostgreSQL: on a machine that is busy it may take longer than a request may wait.
+  await vi.waitFor(() => keys.ensure(), 15_000);
   const { keys: published } = await keys.jwks();
   state.reads = 0;
   return { keys, state, db, store, published };

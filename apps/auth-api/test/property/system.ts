@@ -136,7 +136,8 @@ export async function startSystem({ redisUrl, databaseUrl, namespace }: Place, s
     copy: copies.own,
     logger: createLogger('auth-api', 'error', { write: (line) => logs.push(line) }),
   });
-  await signingKeys.ensure();
+  // The first connections to PostgreSQL: on a machine that is busy one may take longer than a request may wait.
+  await vi.waitFor(() => signingKeys.ensure(), 15_000);
   const users = code.createUserStore(db);
   const audit = code.createAudit(
     code.createAuditStore(db),
@@ -203,17 +204,15 @@ export async function startSystem({ redisUrl, databaseUrl, namespace }: Place, s
     },
     /** So that PostgreSQL has a row to remember cut-offs in. */
     async addUsers(ids: readonly string[]): Promise<void> {
-      await db.user.createMany({
-        data: ids.map((id) => ({
-          id,
-          email: `${id}@example.test`,
-          emailKey: `${id}@example.test`,
-          status: 'active' as const,
-          passwordHash: '',
-          locale: 'en',
-        })),
-        skipDuplicates: true,
-      });
+      const data = ids.map((id) => ({
+        id,
+        email: `${id}@example.test`,
+        emailKey: `${id}@example.test`,
+        status: 'active' as const,
+        passwordHash: '',
+        locale: 'en',
+      }));
+      await vi.waitFor(() => db.user.createMany({ data, skipDuplicates: true }), 15_000);
     },
     born: () => copies.own.epoch()?.born ?? 0,
   };

@@ -15,7 +15,7 @@ const nginx = programOnPath('nginx');
 const ROUNDS = Number(process.env.ROLLING_ROUNDS ?? 1);
 const USERS = 5;
 /** What a restart is given here: longer than the second for which nginx leaves alone an instance it did not find (upstreams.conf). */
-const AS_DEPLOYED = { STARTUP_WAIT_MAX_MS: '20000', SHUTDOWN_DELAY_MS: '1500' };
+const AS_DEPLOYED = { STARTUP_WAIT_MAX_MS: '20000', SHUTDOWN_DELAY_MS: '3000' };
 
 let side: Awaited<ReturnType<typeof startMailSide>>;
 let environment: Record<string, string>;
