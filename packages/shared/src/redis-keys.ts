@@ -65,10 +65,10 @@ export const keyConventions = {
   endedSessions: {
     pattern: 'latchkey:ended-sessions:{<user id, base64url>}',
     type: 'sorted set',
-    ttl: 'ACCESS_TOKEN_TTL from the last end',
+    ttl: 'ACCESS_TOKEN_TTL from the last end, or from what was issued ahead of a clock that has stepped back',
     writers: 'auth-api',
     meaning:
-      'Sessions that ended and whose end is still owed to the revocation log, scored by the instant (milliseconds) none of their access tokens can live any more: so that a later call can complete a write that failed.',
+      'Sessions that ended and whose end is still owed to the revocation log, scored by the instant (milliseconds) none of their access tokens can live any more: so that a later call can complete a write that failed, and the line in the log lives as long.',
   },
   epoch: {
     pattern: 'latchkey:{revocations}:epoch',
@@ -84,7 +84,7 @@ export const keyConventions = {
     ttl: null,
     writers: 'auth-api',
     meaning:
-      'The revocation log: one field an entry, `sid` "until from id user": of this session (of this user) what was issued at `from` or later is refused; `sub` "until cutoff id": of this user what was issued at `cutoff` or before (microseconds); `kid` "until 0 id": whatever this key has signed. `until` is the second in which the last of it has expired. Trimmed to that at each write, so reading it from its start gives all that still matters.',
+      'The revocation log: one field an entry, `sid` "until from id user": of this session (of this user) what was issued at `from` or later is refused; `sub` "until cutoff id": of this user what was issued at `cutoff` or before (microseconds); `kid` "until 0 id": whatever this key has signed. `until` is the second in which the last of it has expired, also of what was issued ahead of a clock that has stepped back (by a day at most). Trimmed to that at each write, so reading it from its start gives all that still matters.',
   },
   rateLimit: {
     pattern: 'latchkey:rate-limit:<limit>:<HMAC-SHA-256 of the subject, base64url>',

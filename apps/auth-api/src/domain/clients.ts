@@ -71,6 +71,9 @@ export function createClients({ store, log, copy, signingKeys, audit, env }: Cli
     return client;
   }
 
+  /** When a token is issued: not before the epoch, whatever a clock says. */
+  const now = async () => Math.max(await store.clock(), knownEpoch(copy).born);
+
   return {
     list: store.list,
 
@@ -91,8 +94,7 @@ export function createClients({ store, log, copy, signingKeys, audit, env }: Cli
       asked: string | undefined,
       context: RequestContext,
     ): Promise<{ accessToken: string; expiresIn: number; scope: string }> {
-      // Not before the epoch, whatever a clock says.
-      const issuedAt = Math.max(await store.clock(), knownEpoch(copy).born);
+      const issuedAt = await now();
       const client = await authenticate(credentials);
       const scopes = asked === undefined ? client.scopes : [...new Set(asked.split(' '))];
       if (!scopes.every((scope) => client.scopes.includes(scope)))
@@ -119,8 +121,9 @@ export function createClients({ store, log, copy, signingKeys, audit, env }: Cli
     async revoke(id: string, actor: AuditActor, context: RequestContext): Promise<void> {
       const event = { type: 'client.revoked', actor, userId: null, context, details: { client_id: id } } as const;
       if (!ID.test(id) || !(await store.revoke(id, event))) throw new Problem('client_unknown');
-      // After the row is written: whatever was issued before, by whatever clock, a revoked client never comes back.
-      await log.cutOff(id, FOR_EVER);
+      // After the row is written: whatever was issued before, by whatever clock, a revoked client never comes back. (The line stays as
+      // long as a token of now, not for ever.)
+      await log.cutOff(id, FOR_EVER, await now());
     },
   };
 }

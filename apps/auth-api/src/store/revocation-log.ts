@@ -5,6 +5,7 @@ import type { RedisConnection } from '@latchkey/shared/redis-connections';
 import type { RedisKeys } from '@latchkey/shared/redis-keys';
 import { type NewRevocation, readEntry, writeEntry } from '@latchkey/verifier/log-entry';
 import type { Epoch, RevocationCopy } from '@latchkey/verifier/revocation-copy';
+import { issuedAtOf } from '@latchkey/verifier/token-identity';
 import { defineScript } from './lua.ts';
 import type { Microseconds } from './sessions.ts';
 
@@ -67,13 +68,18 @@ export function createRevocationLog(
 
   /**
    * Time is Redis's: one instance whose clock is wrong must not empty the log of all.
-   * @param life seconds until none of it matters any more.
+   * @param latest when the last of it was issued, as far as that is known: it may lie ahead of a clock that has stepped back.
+   * @param life seconds from then, and from now, until none of it matters any more.
    */
-  async function write(lines: readonly NewRevocation[], life = accessTokenTtl + CLOCK_TOLERANCE): Promise<void> {
+  async function write(
+    lines: readonly NewRevocation[],
+    latest: Microseconds,
+    life = accessTokenTtl + CLOCK_TOLERANCE,
+  ): Promise<void> {
     // An older copy of Redis that was written to would be harder to tell from the one that was lost.
     knownEpoch(copy);
     if (lines.length === 0) return;
-    const until = await revokeScript([keys.revocations], [life, ...lines.flatMap(writeEntry)]);
+    const until = await revokeScript([keys.revocations], [life, latest, ...lines.flatMap(writeEntry)]);
     // Not before it is written: a caller told that it failed must still get in to try again.
     for (const line of lines) copy.apply({ ...line, until });
   }
@@ -85,9 +91,16 @@ export function createRevocationLog(
      * @throws what Redis throws: then nothing may be reported as revoked.
      */
     async denySessions(userId: string, sessionIds: readonly string[], from: Microseconds = 0): Promise<void> {
-      await write(sessionIds.map((sessionId) => ({ sessionId, from, user: userId })));
+      const ended = keys.endedSessions(userId);
+      // Each end is owed for as long as what its session was issued lives; the longest of them is enough for all.
+      const [, owedUntil = 0] = sessionIds.length > 0 ? await redis.zrange(ended, '-1', '-1', 'WITHSCORES') : [];
+      const latest = (Number(owedUntil) - accessTokenTtl * 1000) * 1000;
+      await write(
+        sessionIds.map((sessionId) => ({ sessionId, from, user: userId })),
+        Math.max(from, latest),
+      );
       // What stands in the log is owed to it no more. If this fails it is written once more, which changes nothing.
-      if (sessionIds.length > 0) await redis.zrem(keys.endedSessions(userId), ...sessionIds).catch(() => undefined);
+      if (sessionIds.length > 0) await redis.zrem(ended, ...sessionIds).catch(() => undefined);
     },
 
     /** All the log says of users, from its start, so many lines at a time. @throws what Redis throws. */
@@ -103,19 +116,21 @@ export function createRevocationLog(
     },
 
     /** Has one token of a client refused everywhere, which has no session. @throws as {@link denySessions}. */
-    denyClientToken: (jti: string): Promise<void> => write([{ sessionId: jti, from: 0 }]),
+    denyClientToken: (jti: string): Promise<void> => write([{ sessionId: jti, from: 0 }], issuedAtOf(jti)),
 
     /**
      * Has what this user was issued at `cutoff` or before refused everywhere.
+     * @param latest when the last of that was issued.
      * @throws what Redis throws: then nothing may be reported as revoked.
      */
-    cutOff: (userId: string, cutoff: Microseconds): Promise<void> => write([{ userId, cutoff }]),
+    cutOff: (userId: string, cutoff: Microseconds, latest = cutoff): Promise<void> =>
+      write([{ userId, cutoff }], latest),
 
     /**
      * Has what a signing key has signed, or is yet to sign, refused everywhere.
      * @param life seconds until nobody can hold that key any more.
      * @throws as {@link denySessions}.
      */
-    denyKey: (kid: string, life: number): Promise<void> => write([{ keyId: kid }], life),
+    denyKey: (kid: string, life: number): Promise<void> => write([{ keyId: kid }], 0, life),
   };
 }

@@ -64,12 +64,13 @@ const withSession = (state: State, id: string, session: Session): State => ({
 /** These sessions end and the log is owed it. */
 function withEnded(state: State, ids: Iterable<string>, { to }: Window): State {
   const sessions = new Map(state.sessions);
-  const until = ms(to) + LIMITS.accessLife * 1000;
-  const now = [...ids].filter((id) => sessions.delete(id));
-  if (now.length === 0) return state;
-  // What ended while the clock stood ahead need not be remembered for longer.
-  const owed = new Map([...state.owed].map(([id, known]) => [id, Math.min(known, until)] as const));
-  for (const id of now) owed.set(id, until);
+  const owed = new Map(state.owed);
+  for (const id of ids) {
+    // What it was issued ahead of a clock that has stepped back must be refused for as long as it lives.
+    const newest = sessions.get(id)?.newest;
+    if (newest !== undefined) owed.set(id, ms(Math.max(to, newest)) + LIMITS.accessLife * 1000);
+    sessions.delete(id);
+  }
   return { ...state, sessions, owed };
 }
 

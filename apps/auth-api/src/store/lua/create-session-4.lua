@@ -39,12 +39,13 @@ end
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now_ms)
 local others = {}
 for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
-  local created_us = tonumber(redis.call('HGET', ARGV[5] .. id, 'created') or 0)
+  local session = redis.call('HMGET', ARGV[5] .. id, 'created', 'seen')
+  local created_us = tonumber(session[1] or 0)
   -- Opened before the epoch's birth: it came back with an older copy of Redis and is refused everywhere.
   if created_us < born_us then
     remove(id)
   else
-    others[#others + 1] = { id = id, created = created_us }
+    others[#others + 1] = { id = id, created = created_us, seen = tonumber(session[2] or 0) }
   end
 end
 
@@ -54,9 +55,8 @@ if surplus > 0 then
   table.sort(others, function(a, b) return a.created < b.created end)
   for n = 1, surplus do
     remove(others[n].id)
-    redis.call('ZADD', KEYS[3], now_ms + tonumber(ARGV[4]), others[n].id)
+    owe_end(KEYS[3], others[n].id, now_us, others[n].seen, tonumber(ARGV[4]))
   end
-  redis.call('PEXPIRE', KEYS[3], ARGV[4])
 end
 
 local issued = text(issued_us)

@@ -14,9 +14,8 @@
   not this user's session, or ended and logged.
 ]]
 local now_us = clock()
-local now_ms = math.floor(now_us / 1000)
 local gate = read_gate(KEYS[3])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now_ms)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', math.floor(now_us / 1000))
 
 local live = redis.call('ZRANGE', KEYS[1], 0, -1)
 for _, id in ipairs(live) do
@@ -29,8 +28,7 @@ for _, id in ipairs(live) do
     end
     redis.call('DEL', ARGV[1] .. id)
     redis.call('ZREM', KEYS[1], id)
-    redis.call('ZADD', KEYS[2], now_ms + tonumber(ARGV[2]), id)
-    redis.call('PEXPIRE', KEYS[2], ARGV[2])
+    owe_end(KEYS[2], id, now_us, seen_us, tonumber(ARGV[2]))
   end
 end
 

@@ -43,7 +43,7 @@ end
 -- Another generation: never one that was there before, whether the gate was forgotten meanwhile or not.
 local function next_generation(gate, now_us) return text(math.max(now_us, tonumber(gate.generation) + 1)) end
 
--- The index lives as long as the longest-lived session in it.
+-- An index of sessions lives as long as the longest-lived entry in it.
 local function keep_index(sessions)
   local last = redis.call('ZRANGE', sessions, -1, -1, 'WITHSCORES')[2]
   if last == 'inf' then
@@ -51,6 +51,13 @@ local function keep_index(sessions)
   elseif last then
     redis.call('PEXPIREAT', sessions, text(tonumber(last)))
   end
+end
+
+-- That a session has ended is owed to the log for as long as what it was issued lives: that may have been ahead of a clock that has stepped
+-- back since. The log learns of it from the score.
+local function owe_end(ended, session_id, now_us, seen_us, access_ms)
+  redis.call('ZADD', ended, math.ceil(math.max(now_us, seen_us) / 1000) + access_ms, session_id)
+  keep_index(ended)
 end
 
 -- A cut-off comes after everything that was issued, whatever a clock does. The sessions themselves tell when that was, but for a session

@@ -51,8 +51,7 @@ local function refresh(session_key, sessions_key, ended_key, gate_key, session_i
   local function finish(why)
     redis.call('DEL', session_key)
     redis.call('ZREM', sessions_key, session_id)
-    redis.call('ZADD', ended_key, now_ms + access_ms, session_id)
-    redis.call('PEXPIRE', ended_key, access_ms)
+    owe_end(ended_key, session_id, clock_us, tonumber(session[6]), access_ms)
     return { why }
   end
 

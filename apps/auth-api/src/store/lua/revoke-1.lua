@@ -4,7 +4,8 @@
   KEYS[1] revocations  stream
 
   ARGV[1] seconds what is revoked can live at most
-  ARGV[2] …  of each entry the name of its field, and its text but for `until` (packages/verifier/src/log-entry.ts)
+  ARGV[2] instant (us) at which the last of it was issued, if that may lie ahead of the clock; 0
+  ARGV[3] …  of each entry the name of its field, and its text but for `until` (packages/verifier/src/log-entry.ts)
 
   Returns the second from which none of it matters any more.
 ]]
@@ -12,8 +13,11 @@
 local now_s = tonumber(redis.call('TIME')[1])
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 if last then now_s = math.max(now_s, math.floor(tonumber(string.match(last[1], '^%d+')) / 1000)) end
-local until_s = now_s + tonumber(ARGV[1])
-for at = 2, #ARGV, 2 do redis.call('XADD', KEYS[1], '*', ARGV[at], until_s .. ' ' .. ARGV[at + 1]) end
+-- A clock that has stepped back: what was issued ahead of it outlives what is issued now. By a day at most, which is more than a clock is off
+-- that shows the time of another zone: a line that stays keeps all that come after it, and nobody can say that this instant ever was.
+local issued_s = math.min(math.ceil(tonumber(ARGV[2]) / 1000000), now_s + 86400)
+local until_s = math.max(now_s, issued_s) + tonumber(ARGV[1])
+for at = 3, #ARGV, 2 do redis.call('XADD', KEYS[1], '*', ARGV[at], until_s .. ' ' .. ARGV[at + 1]) end
 
 -- By what each entry says of itself: another instance may have been told of another life.
 local function still_matters(fields) return tonumber(string.match(fields[2], '^%d+') or 0) >= now_s end
