@@ -7,6 +7,12 @@ import type { MailContent, Mails } from './mails.ts';
 import type { Ended, SendLedger } from './send-ledger.ts';
 import { type MailTransport, readSmtpFailure, type SmtpFailure } from './smtp.ts';
 
+/** How far a mail is with its mail server: waits for a connection and login; was offered; its data is begun. */
+export type Step = 'connect' | 'offer' | 'data';
+
+/** Why a try is aborted that waits for a mail server which answers nobody: as if it had found none. */
+export const NO_ANSWER = new Error('no answer');
+
 /** A job as the queue hands it over. */
 export interface IncomingJob {
   /** The id of the outbox row: the identity of the mail, the same on every retry. */
@@ -15,6 +21,8 @@ export interface IncomingJob {
   readonly payload: unknown;
   /** Aborts the try, when the worker has to leave. */
   readonly signal: AbortSignal | undefined;
+  /** Told as it gets there. */
+  readonly reached?: (step: Step) => void;
   /** Of the try's span, where traces are on. */
   readonly traceparent?: string | undefined;
 }
@@ -193,15 +201,18 @@ export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Prom
   }
 
   /** Offers the mail to the mail server; its data goes out only if the ledger does not know of an end. */
-  async function converse({ id, traceparent }: IncomingJob, mail: SendMailOptions): Promise<Conversation> {
+  async function converse({ id, traceparent, reached }: IncomingJob, mail: SendMailOptions): Promise<Conversation> {
     const seen: Conversation = { offered: false, dataBegun: false, before: undefined, failure: undefined };
     const span = tracing?.begin('smtp', 'CLIENT', traceparent, { 'network.protocol.name': 'smtp' });
+    reached?.('connect');
     try {
       await transport.send(mail, {
         begins() {
           seen.offered = true;
+          reached?.('offer');
         },
         async beforeData() {
+          reached?.('data');
           seen.before = await ledger.noteSending(id);
           if (seen.before === 'accepted' || seen.before === 'withdrawn') throw new Error(`the mail is ${seen.before}`);
           seen.dataBegun = true;
@@ -216,12 +227,18 @@ export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Prom
 
   async function failed(
     { id, signal }: IncomingJob,
-    { offered, dataBegun }: Conversation,
+    { offered, dataBegun, before }: Conversation,
     { permanent, refused, code, reason }: SmtpFailure,
   ): Promise<DeliveryFailed> {
-    if (refused && dataBegun) await during('ledger', () => ledger.forgetSending(id));
-    const serverAway = !offered && !permanent && signal?.aborted !== true;
-    return new DeliveryFailed('smtp', reason, { permanent, serverAway, smtpCode: code });
+    // Only this try's own: what an earlier one left says that the mail may have gone out.
+    if (refused && dataBegun && before !== 'sending') await during('ledger', () => ledger.forgetSending(id));
+    const unanswered = !refused && signal?.reason === NO_ANSWER;
+    const serverAway = unanswered || (!offered && !permanent && signal?.aborted !== true);
+    return new DeliveryFailed('smtp', unanswered ? NO_ANSWER.message : reason, {
+      permanent,
+      serverAway,
+      smtpCode: code,
+    });
   }
 
   async function ended(id: string, how: Ended): Promise<Delivered> {

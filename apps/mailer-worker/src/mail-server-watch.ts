@@ -4,7 +4,10 @@
  */
 import type { Logger } from 'pino';
 
-/** Milliseconds between two looks for it: doubled from the first to the last, so that a worker goes on within 10 s of the server being back. */
+/**
+ * Milliseconds from one look for it to the next: doubled from the first to the last, so that a worker goes on within 10 s of the server
+ * being back. One that hangs, begun before that, holds up no other.
+ */
 const FIRST_LOOK = 250;
 const LAST_LOOK = 8_000;
 
@@ -21,17 +24,20 @@ export interface MailServerWatchOptions {
 export function createMailServerWatch({ verify, pause, resume, logger }: MailServerWatchOptions) {
   let awaySince: number | undefined;
   let timer: NodeJS.Timeout | undefined;
+  let asking: Promise<boolean> | undefined;
   let closed = false;
 
+  const look = () =>
+    verify().then(
+      () => true,
+      () => false,
+    );
+
   function lookIn(milliseconds: number): void {
-    if (closed) return;
     timer = setTimeout(async () => {
-      const back = await verify().then(
-        () => true,
-        () => false,
-      );
-      if (closed || awaySince === undefined) return;
-      if (!back) return lookIn(Math.min(milliseconds * 2, LAST_LOOK));
+      lookIn(Math.min(milliseconds * 2, LAST_LOOK));
+      if (!(await look()) || closed || awaySince === undefined) return;
+      clearTimeout(timer);
       logger.info(
         { seconds: Math.round((performance.now() - awaySince) / 1000) },
         'the mail server is back, taking mails',
@@ -49,6 +55,15 @@ export function createMailServerWatch({ verify, pause, resume, logger }: MailSer
       logger.warn({ reason }, 'no mail server takes mails: they wait in the queue');
       pause();
       lookIn(FIRST_LOOK);
+    },
+
+    /** Whether it can be reached now: one look for all who ask meanwhile. */
+    async answers(): Promise<boolean> {
+      if (awaySince !== undefined) return false;
+      asking ??= look().finally(() => {
+        asking = undefined;
+      });
+      return asking;
     },
 
     /** Looks no more. */

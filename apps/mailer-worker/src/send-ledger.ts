@@ -64,7 +64,7 @@ export function createSendLedger(redis: RedisConnection, keys: RedisKeys, { doma
     noteSending: async (mailId: string): Promise<'sending' | Ended | undefined> =>
       (await noteSending([keys.mailLedger(mailId)], ['sending', MAIL_LEDGER_TTL])) ?? undefined,
 
-    /** Takes the note of {@link noteSending} back: the server has refused the data. */
+    /** Takes the note of {@link noteSending} back: the server has refused the data. Not for a note that was there before. */
     async forgetSending(mailId: string): Promise<void> {
       await forgetSending([keys.mailLedger(mailId)]);
     },

@@ -3,14 +3,18 @@ import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { createTransport, type SendMailOptions } from 'nodemailer';
 
-/** Most connections a worker opens, whatever its concurrency: Postfix takes 50 from one client by default (`smtpd_client_connection_count_limit`). */
+/** Most conversations of a worker, whatever its concurrency: Postfix takes 50 from one client by default (`smtpd_client_connection_count_limit`). */
 const MAX_CONNECTIONS = 50;
 
 /**
- * Milliseconds. Opening a connection may fail fast, the job comes again. Once the message is under way it may not: RFC 5321 section
- * 4.5.3.2.6 asks to wait 10 minutes for the answer to the final dot, because giving up earlier is how mails get sent twice.
+ * Milliseconds. Opening a connection (`connectionTimeout`: name and greeting included) may fail fast, the job comes again. Once the message
+ * is under way it may not: RFC 5321 section 4.5.3.2.6 asks to wait 10 minutes for the answer to the final dot, because giving up earlier is
+ * how mails get sent twice.
  */
 const TIMEOUTS = { dnsTimeout: 10_000, connectionTimeout: 10_000, greetingTimeout: 30_000, socketTimeout: 600_000 };
+
+/** Milliseconds of silence after the greeting that end a look for the server: nothing is lost by it. */
+const LOOK_TIMEOUT = 10_000;
 
 /** Key and place of a DKIM signature (RFC 6376): the public half is at `<selector>._domainkey.<domain>`. */
 export interface Dkim {
@@ -36,17 +40,19 @@ interface Outgoing extends SendMailOptions {
  * @param url `SMTP_URL`; an option in its query wins over those set here.
  * @param dkim signs each mail with it.
  */
-export function createMailTransport(url: string, dkim?: Dkim) {
+export function createMailTransport(url: string, dkim?: Dkim, lookTimeout = LOOK_TIMEOUT) {
+  const connections = Number(new URL(url).searchParams.get('maxConnections')) || MAX_CONNECTIONS;
   const transport = createTransport({
     url,
     pool: true,
-    // Opened as mails are in flight, so WORKER_CONCURRENCY decides; beyond it only those that are set aside (pacing.ts).
-    maxConnections: MAX_CONNECTIONS,
+    // Opened as mails are in flight: those in the worker's slots and those that are set aside (pacing.ts).
+    maxConnections: connections,
     // A fresh connection every 100 mails, nodemailer's default, costs a third of the rate and gains nothing here.
     maxMessages: Number.POSITIVE_INFINITY,
     ...TIMEOUTS,
     ...(dkim && { dkim: { domainName: dkim.domain, keySelector: dkim.selector, privateKey: dkim.privateKey } }),
   });
+  const looks = createTransport({ url, ...TIMEOUTS, socketTimeout: lookTimeout });
 
   // Nodemailer asks for the mail's stream when it has a connection for it, and reads it once the server has answered DATA with 354.
   transport.use('stream', ({ message, data }, done) => {
@@ -63,6 +69,9 @@ export function createMailTransport(url: string, dkim?: Dkim) {
   });
 
   return {
+    /** Conversations there can be at once; a mail beyond them would wait in nodemailer's queue, its key running out. */
+    connections,
+
     /** @throws what {@link readSmtpFailure} reads, or whatever `turn` threw wrapped in it. */
     async send(mail: SendMailOptions, turn: Turn): Promise<void> {
       const outgoing: Outgoing = { ...mail, turn };
@@ -70,7 +79,7 @@ export function createMailTransport(url: string, dkim?: Dkim) {
     },
 
     /** Opens a connection, logs in and leaves. Rejects when that fails. */
-    verify: () => transport.verify(),
+    verify: () => looks.verify(),
 
     /** Ends every conversation. */
     close: () => transport.close(),

@@ -3,16 +3,18 @@ import { MAIL_QUEUE } from '@latchkey/shared/mail-jobs';
 import { type Span, type Tracing, traceIds } from '@latchkey/shared/tracing';
 import { DelayedError, type Job, UnrecoverableError, WaitingError } from 'bullmq';
 import type { Logger } from 'pino';
-import { type Delivered, DeliveryFailed, type IncomingJob } from './deliver.ts';
+import { type Delivered, DeliveryFailed, type IncomingJob, NO_ANSWER, type Step } from './deliver.ts';
 import type { MailServerWatch } from './mail-server-watch.ts';
 import type { JobOutcome, Metrics } from './metrics.ts';
-import { domainOf, SLOW_DOMAIN, SLOW_MAIL } from './pacing.ts';
+import { domainOf, type Patience, SLOW_DOMAIN } from './pacing.ts';
 
 export interface JobTakerParts {
   readonly deliver: (job: IncomingJob) => Promise<Delivered>;
   readonly server: MailServerWatch;
   readonly metrics: Metrics;
   readonly logger: Logger;
+  readonly patience: Patience;
+  readonly mostSetAside: number;
   /** Undefined: traces are off. */
   readonly tracing?: Tracing | undefined;
 }
@@ -24,12 +26,16 @@ interface Try {
   readonly span: Span | undefined;
   /** The fields every line about it has. */
   readonly about: object;
+  /** Undefined before, and while another try of the same mail is waited for. */
+  step: Step | undefined;
 }
 
 /** @returns the processor: `token` holds the job's lock, the signal aborts the try. */
-export function createJobTaker({ deliver, server, metrics, logger, tracing }: JobTakerParts) {
+export function createJobTaker({ deliver, server, metrics, logger, patience, mostSetAside, tracing }: JobTakerParts) {
   /** Mails set aside, by domain. */
   const slow = new Map<string, number>();
+  /** How many in all. */
+  let aside = 0;
 
   function begin(job: Job): Try {
     const span = tracing?.begin(`process ${MAIL_QUEUE}`, 'CONSUMER', textOf(job, 'traceparent'), {
@@ -41,7 +47,7 @@ export function createJobTaker({ deliver, server, metrics, logger, tracing }: Jo
       'latchkey.mail.attempt': job.attemptsMade + 1,
     });
     const about = { ...describe(job), ...(span && traceIds(span.traceparent)) };
-    return { job, startedAt: performance.now(), span, about };
+    return { job, startedAt: performance.now(), span, about, step: undefined };
   }
 
   /** Counts the try and ends its span. @returns the fields of its line. */
@@ -78,8 +84,11 @@ export function createJobTaker({ deliver, server, metrics, logger, tracing }: Jo
   /** Delivers and says so. */
   async function attempt(one: Try, signal: AbortSignal): Promise<Delivered> {
     const { id = '', name, data: payload } = one.job;
+    const reached = (step: Step) => {
+      one.step = step;
+    };
     try {
-      const delivered = await deliver({ id, name, payload, signal, traceparent: one.span?.traceparent });
+      const delivered = await deliver({ id, name, payload, signal, reached, traceparent: one.span?.traceparent });
       reportDelivery(delivered, one);
       return delivered;
     } catch (error) {
@@ -94,11 +103,49 @@ export function createJobTaker({ deliver, server, metrics, logger, tracing }: Jo
     throw new DelayedError();
   }
 
+  /** Whether a try that takes long should go on. Until its data is begun nothing is lost by giving it up. */
+  async function isWorthWaitingFor(one: Try): Promise<boolean> {
+    const begun = () => one.step === undefined || one.step === 'data';
+    if (begun()) return true;
+    const there = await server.answers();
+    return begun() || (there && one.step === 'offer');
+  }
+
+  /**
+   * Looks after a try for as long as it holds its slot.
+   * @param tooLong called when it is to be set aside; its connection is counted from then on.
+   * @returns what ends the looking.
+   */
+  function lookAfter(one: Try, going: Promise<unknown>, aborter: AbortController, tooLong: () => void): () => void {
+    let over = false;
+    let timer = setTimeout(look, patience.after);
+    async function look(): Promise<void> {
+      // With no connection left it keeps its slot; and asking whether the server is there would be one more.
+      const goesOn = aside >= mostSetAside || (await isWorthWaitingFor(one));
+      if (over) return;
+      if (!goesOn) return aborter.abort(NO_ANSWER);
+      if (aside >= mostSetAside) {
+        timer = setTimeout(look, patience.after);
+        return;
+      }
+      aside += 1;
+      const done = () => {
+        aside -= 1;
+      };
+      going.then(done, done);
+      tooLong();
+    }
+    return () => {
+      over = true;
+      clearTimeout(timer);
+    };
+  }
+
   /** The conversation goes on without the job. It is ended well before the job comes back, and then the ledger knows how. */
   function setAside({ about }: Try, domain: string, going: Promise<unknown>, aborter: AbortController): void {
     logger.warn(about, 'a mail takes long, others go on');
     slow.set(domain, (slow.get(domain) ?? 0) + 1);
-    const timer = setTimeout(() => aborter.abort(), SLOW_MAIL.endedWithin);
+    const timer = setTimeout(() => aborter.abort(), patience.endedWithin);
     const done = () => {
       clearTimeout(timer);
       const left = (slow.get(domain) ?? 1) - 1;
@@ -128,15 +175,15 @@ export function createJobTaker({ deliver, server, metrics, logger, tracing }: Jo
     const aborter = new AbortController();
     signal?.addEventListener('abort', () => aborter.abort(signal.reason), { once: true });
     const long = Promise.withResolvers<'long'>();
-    const timer = setTimeout(() => long.resolve('long'), SLOW_MAIL.after);
     const one = begin(job);
     const going = attempt(one, aborter.signal);
+    const settle = lookAfter(one, going, aborter, () => long.resolve('long'));
     const delivered = await Promise.race([going, long.promise])
       .catch((error: unknown) => refuse(error, job, token))
-      .finally(() => clearTimeout(timer));
+      .finally(settle);
     if (delivered === 'long') {
       setAside(one, domain, going, aborter);
-      return comeBack(job, token, SLOW_MAIL.comesBackAfter);
+      return comeBack(job, token, patience.comesBackAfter);
     }
     if (delivered.outcome === 'paced') return comeBack(job, token, delivered.wait);
   };

@@ -16,7 +16,7 @@ import { createMails } from './mails.ts';
 import { createMetrics, type QueueState } from './metrics.ts';
 import { createOpsServer } from './ops.ts';
 import { createOutageLog } from './outage-log.ts';
-import { type Pacing, pacing } from './pacing.ts';
+import { type Pacing, type Patience, pacing, SLOW_MAIL, shareConnections } from './pacing.ts';
 import { createSendLedger } from './send-ledger.ts';
 import { createMailTransport } from './smtp.ts';
 import { measureSurroundings } from './surroundings.ts';
@@ -51,17 +51,20 @@ export interface WorkerSetup {
   /** Milliseconds to wait after so many attempts. */
   readonly backoff?: (attemptsMade: number) => number;
   readonly pace?: Pacing;
+  readonly patience?: Patience;
 }
 
 /** A worker that has not started: `start()` begins to take jobs, `app` serves health and metrics. */
 export function buildWorker(setup: WorkerSetup) {
-  const { env, keys, logger, tracing, backoff = mailBackoff, pace = pacing(env.MAIL_DOMAIN_RATE) } = setup;
+  const { env, keys, logger, tracing, backoff = mailBackoff } = setup;
+  const { pace = pacing(env.MAIL_DOMAIN_RATE), patience = SLOW_MAIL } = setup;
   const outage = createOutageLog(logger);
   const redis = connectRedis(env.REDIS_URL, 'queueWorker', (error) => outage('redis', error));
   // Health and metrics must not wait for ever with the queue.
   const probe = connectRedis(env.REDIS_URL, 'store', (error) => outage('redis', error));
   probe.on('ready', () => void warnOfEviction(probe, logger));
   const transport = createMailTransport(env.SMTP_URL, dkimOf(env));
+  const { slots, mostSetAside } = shareConnections(transport.connections, env.WORKER_CONCURRENCY);
   const mailKeys = createMailKeys(redis, keys, {
     activates: env.ACTIVATION_KEY_TTL,
     renews: env.ACTIVATION_RENEWAL_TTL,
@@ -100,7 +103,7 @@ export function buildWorker(setup: WorkerSetup) {
     {
       ...queueOptions,
       autorun: false,
-      concurrency: env.WORKER_CONCURRENCY,
+      concurrency: slots,
       lockDuration: LOCK,
       stalledInterval: STALL_CHECK,
       // After a lost connection; BullMQ's 15 s are more than the 10 s within which a worker goes on.
@@ -118,7 +121,7 @@ export function buildWorker(setup: WorkerSetup) {
     resume: () => void worker.resume(),
     logger,
   });
-  const takeJob = createJobTaker({ deliver, server, metrics, logger, tracing });
+  const takeJob = createJobTaker({ deliver, server, metrics, logger, patience, mostSetAside, tracing });
   worker.on('error', (error) => outage('queue', error));
   worker.on('stalled', (id) => logger.warn({ mail_id: id }, 'taking up the mail of a worker that went away'));
 
@@ -143,7 +146,7 @@ export function buildWorker(setup: WorkerSetup) {
     async start(): Promise<void> {
       await app.listen({ host: env.HOST, port: env.PORT });
       worker.run().catch((error: unknown) => logger.error({ err: error }, 'the queue stopped'));
-      logger.info({ concurrency: env.WORKER_CONCURRENCY }, 'taking mails');
+      logger.info({ concurrency: slots }, 'taking mails');
     },
 
     /**

@@ -80,3 +80,45 @@ export async function startFaultyWire(serverPort: number, at: Phase, fault: Faul
     },
   };
 }
+
+/** The way to a mail server that can go dark: what is sent by it then arrives nowhere, and a connection that was there meanwhile stays dead. */
+export async function startDarkWire(serverPort: number) {
+  const open = new Set<Socket>();
+  let dead = new WeakSet<Socket>();
+  let dark = false;
+  const server = createServer((client) => {
+    const upstream = connect(serverPort, '127.0.0.1');
+    for (const [from, to] of [
+      [client, upstream],
+      [upstream, client],
+    ] as const) {
+      open.add(from);
+      if (dark) dead.add(from);
+      from.on('error', () => undefined);
+      from.on('close', () => {
+        open.delete(from);
+        to.destroy();
+      });
+      from.on('data', (data) => {
+        if (!dead.has(from)) to.write(data);
+      });
+    }
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+
+  return {
+    port: (server.address() as AddressInfo).port,
+    goDark() {
+      dark = true;
+      dead = new WeakSet(open);
+    },
+    heal() {
+      dark = false;
+    },
+    close() {
+      server.close();
+      for (const socket of open) socket.destroy();
+    },
+  };
+}

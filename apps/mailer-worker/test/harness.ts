@@ -61,7 +61,7 @@ export async function createHarness(options: HarnessOptions = {}) {
     logLines,
 
     /** Starts one as `main.ts` does, but, unless told otherwise, with no wait worth mentioning before a retry. */
-    async start(setup: Pick<WorkerSetup, 'backoff' | 'pace' | 'tracing'> = { backoff: () => 20 }) {
+    async start(setup: Pick<WorkerSetup, 'backoff' | 'pace' | 'patience' | 'tracing'> = { backoff: () => 20 }) {
       const logger = createLogger('mailer-worker', 'debug', { write: (line: string) => void logLines.push(line) });
       const worker = buildWorker({ env: readEnv(variables), keys, logger, ...setup });
       workers.push(worker);
