@@ -123,7 +123,10 @@ describe('the preview', () => {
     expect((await fetch(`${url}/activation/fr/light`)).status).toBe(404);
   });
 
-  test.skipIf(chromiumPath === undefined)('in a browser: no mail is wider than 320 px, in either scheme', async () => {
+  test('in a browser: no mail is wider than 320 px, in either scheme', {
+    skip: chromiumPath === undefined,
+    timeout: 120_000,
+  }, async () => {
     const app = createPreview(themed);
     const url = await app.listen({ host: '127.0.0.1', port: 0 });
     const browser = await chromium.launch({

@@ -5,7 +5,7 @@ import { parseArgs } from 'node:util';
 import { stopAllProcesses } from '@latchkey/dev-stack/processes';
 import { createProgress } from '@latchkey/dev-stack/progress';
 import { Redis } from 'ioredis';
-import { growthOf, isFlat } from './soak/flatness.ts';
+import { FEWEST, growthOf, isFlat } from './soak/flatness.ts';
 import { createPeople } from './soak/people.ts';
 import { fillEvents, type Sample, SERIES, takeSample } from './soak/samples.ts';
 import { startStand } from './stand.ts';
@@ -103,21 +103,26 @@ async function soak({ minutes, share, tolerance }: typeof DEFAULTS): Promise<boo
 
   const every = Math.max(SAMPLE_EVERY, seconds / SAMPLES);
   const samples: Sample[] = [];
-  let kinds = new Map<string, number>();
   let living = true;
   async function look(): Promise<void> {
     for (let due = performance.now(); living; due += every * 1000) {
-      const taken = await takeSample(stand, redis, life);
-      samples.push(taken.sample);
-      kinds = taken.kinds;
+      const { sample } = await takeSample(stand, redis, life);
+      samples.push(sample);
       if (samples.length % 10 === 0) progress.line(`  ${samples.length} samples`);
       await delay(Math.max(0, due + every * 1000 - performance.now()));
     }
   }
-  const lived = people.live(seconds, rate).finally(() => {
+  /** Where the machine is slow to look, they live on until something can be said. */
+  async function live(): Promise<number> {
+    const done = await people.live(seconds, rate);
+    return samples.length < FEWEST ? live() : done;
+  }
+  const lived = live().finally(() => {
     living = false;
   });
   const [done] = await died(Promise.all([lived, look()]));
+  // Now that nobody is between two requests: a login has the new session before it has ended the old one.
+  const { kinds } = await died(takeSample(stand, redis, life));
   people.leave();
   redis.disconnect();
   await stand.stop();

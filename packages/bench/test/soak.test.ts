@@ -63,7 +63,7 @@ describe('soak', () => {
     promisify(execFile)(process.execPath, [fileURLToPath(new URL('../src/soak.ts', import.meta.url)), ...args]);
 
   test('of a few seconds: every request is answered well, and what was looked at is listed', {
-    timeout: 120_000,
+    timeout: 600_000,
   }, async () => {
     const { stdout } = await run('--minutes', '0.05', '--tolerance', '1');
     expect(stdout).toMatch(
@@ -73,7 +73,7 @@ describe('soak', () => {
       for (const what of ['heap', 'external', 'rss', 'fds', 'handles'])
         expect(stdout).toMatch(new RegExp(`^${app} ${what} +[1-9]\\d*(\\.\\d)? .*flat$`, 'm'));
     expect(stdout).toMatch(/^Redis keys +[1-9]\d* .*flat$/m);
-    expect(stdout).toMatch(/^Redis keys: .*100 session\b/m);
+    expect(stdout).toMatch(/^Redis keys: (?:.*, )?100 session\b/m);
   });
 
   test.each([

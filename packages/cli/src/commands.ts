@@ -124,7 +124,8 @@ so for 65 minutes after it was made: that is also the answer to the second of tw
   'keys revoke': {
     argument: 'kid',
     summary: 'refuse every token a key has signed; another key signs at once',
-    details: 'For a key that may be in wrong hands. Sessions go on by their refresh tokens. If it fails, repeat it.',
+    details: `For a key that may be in wrong hands. Sessions go on by their refresh tokens. If it fails, repeat it. A kid that begins with "-", as an
+earlier release may have made it, goes last, after "--": latchkey keys revoke --yes -- <kid>`,
     irrevocable: (kid) => `Every token signed by ${kid} will be refused at once, those of clients too.`,
     async run({ argument: kid, env }) {
       await api(env).call('DELETE', `/keys/${encodeURIComponent(kid)}`);

@@ -1,5 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import pg from 'pg';
 import { expect, inject, onTestFinished, test } from 'vitest';
@@ -22,7 +23,7 @@ async function query(url: string, statement: string): Promise<readonly unknown[]
 }
 
 async function redisClient(url: string): Promise<Redis> {
-  const client = new Redis(url, { lazyConnect: true, retryStrategy: null, commandTimeout: 200 });
+  const client = new Redis(url, { lazyConnect: true, retryStrategy: null });
   client.on('error', () => undefined);
   onTestFinished(() => client.disconnect());
   await client.connect();
@@ -111,9 +112,10 @@ test('a frozen Redis answers nothing until it thaws, and stops all the same', { 
   const redis = await startRedis();
   const client = await redisClient(redis.url);
   redis.freeze();
-  await expect(client.ping()).rejects.toThrow('timed out');
+  const answer = client.ping();
+  expect(await Promise.race([answer, delay(200, 'nothing')])).toBe('nothing');
   redis.thaw();
-  expect(await (await redisClient(redis.url)).ping()).toBe('PONG');
+  expect(await answer).toBe('PONG');
   redis.freeze();
   await redis.stop();
 });

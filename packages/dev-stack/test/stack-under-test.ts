@@ -1,5 +1,7 @@
 /** Runs a stack (or anything that ends in one) as a process of its own and tells what becomes of it. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,7 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
 import { type Environment, inheritedEnvironment } from '../src/environment.ts';
-import { freePort } from '../src/ports.ts';
+import { portIsFree } from '../src/ports.ts';
 import { identify, isRunning, type ProcessIdentity } from '../src/process-identity.ts';
 
 export const standInStack: string = fileURLToPath(new URL('./stand-in-stack.ts', import.meta.url));
@@ -32,11 +34,24 @@ export function folder(): string {
 
 /** Ports nobody has, as the environment names them. */
 async function freePorts(): Promise<Record<'API_PORT' | 'WORKER_PORT' | 'INBOX_PORT', string>> {
-  return {
-    API_PORT: String(await freePort()),
-    WORKER_PORT: String(await freePort()),
-    INBOX_PORT: String(await freePort()),
-  };
+  return { API_PORT: await keptPort(), WORKER_PORT: await keptPort(), INBOX_PORT: await keptPort() };
+}
+
+/**
+ * A free port that stays so until the stack listens on it: below those a server gets that takes any (ports.ts), and while the test lasts nobody
+ * else draws it here, in whatever process, because its UDP namesake is taken.
+ */
+async function keptPort(): Promise<string> {
+  for (;;) {
+    const port = 12_000 + Math.floor(Math.random() * 8000);
+    const namesake = createSocket('udp4').bind({ port, address: '127.0.0.1', exclusive: true });
+    onTestFinished(() => void namesake.close());
+    const kept = await once(namesake, 'listening').then(
+      () => true,
+      () => false,
+    );
+    if (kept && (await portIsFree(port))) return String(port);
+  }
 }
 
 /** Starts a program in a process group of its own, as a shell does, on free ports unless told otherwise. */

@@ -695,7 +695,7 @@ describe.skipIf(promtool === undefined)('as Prometheus evaluates them', () => {
   beforeAll(async () => {
     const names = await firing(files, all.map(eventOf));
     fired = new Map(all.map((event, index) => [event, names[index] ?? []]));
-  });
+  }, 180_000);
 
   test('on a good day none fires', () => {
     expect(fired.get(goodDay)).toEqual([]);

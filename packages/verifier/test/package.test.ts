@@ -35,7 +35,9 @@ for (const name of ['fastify', 'ioredis'])
   if (await import(name).then(() => true, () => false)) process.exit(1);
 `;
 
-test('what is published is complete: publint finds nothing, and a program of others compiles and runs with it', async () => {
+test('what is published is complete: publint finds nothing, and a program of others compiles and runs with it', {
+  timeout: 120_000,
+}, async () => {
   const folder = temporaryFolder('package');
   const { packageManager } = JSON.parse(readFileSync(join(source, '../../package.json'), 'utf8')) as {
     packageManager: string;

@@ -36,7 +36,7 @@ const revoke = (sessionId: string, until = inTenMinutes()) =>
 async function startedCopy() {
   const { copy } = copyOfTheLog();
   copy.start();
-  await vi.waitFor(() => expect(copy.fresh()).toBe(true), { interval: 1 });
+  await vi.waitFor(() => expect(copy.fresh()).toBe(true), { timeout: 10_000, interval: 1 });
   return { copy };
 }
 
@@ -62,7 +62,7 @@ test('nothing is believed before the whole log is copied', async () => {
   expect(copy.fresh()).toBe(false);
   expect(copy.lag()).toBe(Number.POSITIVE_INFINITY);
   copy.start();
-  await vi.waitFor(() => expect(copy.fresh()).toBe(true), { interval: 1 });
+  await vi.waitFor(() => expect(copy.fresh()).toBe(true), { timeout: 10_000, interval: 1 });
   // Believed only now, and now it knows them all.
   expect(sessions.every((session) => copy.denies(token(session)))).toBe(true);
   expect(copy.denies(token('another'))).toBe(false);
@@ -127,10 +127,10 @@ test('a copy that hears nothing is believed no longer than the bound, and after 
 });
 
 test('a connection that is cut is made again, from where the copy had got to', async () => {
-  const { copy } = copyOfTheLog();
   await revoke('before');
-  copy.start();
-  await vi.waitFor(() => expect(copy.denies(token('before'))).toBe(true));
+  const { copy } = await startedCopy();
+  expect(copy.denies(token('before'))).toBe(true);
+  expect(copy.denies(token('after'))).toBe(false);
   await writer.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
   await revoke('after');
   await vi.waitFor(() => expect(copy.denies(token('after'))).toBe(true), { timeout: 5000 });
@@ -293,7 +293,10 @@ test('a replica is not believed, however well it is in step; once it is promoted
   const said: string[] = [];
   const { copy } = copyOfTheLog(replica.url, { onError: ({ message }) => said.push(message) });
   copy.start();
-  await vi.waitFor(() => expect(said.filter((message) => message.includes('is a replica')).length).toBeGreaterThan(2));
+  await vi.waitFor(
+    () => expect(said.filter((message) => message.includes('is a replica')).length).toBeGreaterThan(2),
+    10_000,
+  );
   expect(copy.fresh()).toBe(false);
   await operator.replicaof('NO', 'ONE');
   await vi.waitFor(() => expect(copy.fresh()).toBe(true), 10_000);

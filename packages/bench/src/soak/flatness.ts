@@ -23,9 +23,12 @@ const median = (values: readonly number[]): number => {
   return ((sorted[Math.ceil(middle) - 1] ?? Number.NaN) + (sorted[Math.floor(middle)] ?? Number.NaN)) / 2;
 };
 
+/** Fewer samples say nothing. */
+export const FEWEST = 8;
+
 /** @param samples of both halves. @throws RangeError for one that is no number: nothing can be said then. */
 export function growthOf(samples: readonly number[]): Growth {
-  if (!samples.every(Number.isFinite) || samples.length < 8)
+  if (!samples.every(Number.isFinite) || samples.length < FEWEST)
     throw new RangeError('too few samples, or one is no number');
   const late = samples.slice(Math.floor(samples.length / 2));
   const slopes = late.flatMap((value, at) => late.slice(at + 1).map((later, ahead) => (later - value) / (ahead + 1)));
