@@ -426,7 +426,7 @@ export async function buildApp({ env, logger, tracing, namespace, stopping = () 
   });
   app.addHook('onClose', async () => {
     schema.stop();
-    housekeeping.stop();
+    await housekeeping.stop();
     replay.stop();
     signingKeys.stop();
     passwords.close();

@@ -152,7 +152,7 @@ test('forgetting a user takes out what is personal, of that user only, and keeps
   await event(gone, 'session.created', 'user');
   await event(gone, 'user.suspended', 'client');
   await event(kept, 'session.created', 'user');
-  const forget = () => db.$executeRaw`SELECT audit_forget(${gone}::uuid)`;
+  const forget = () => db.$executeRaw`SELECT audit_forget(${gone}::uuid, NULL)`;
   await forget();
   await forget();
   const [suspended, created] = await store.list({ userId: gone, limit: 10 });
@@ -194,7 +194,7 @@ describe('what happens while somebody is deleted', () => {
     const probe = databaseProbe(side.databaseUrl);
     const deletion = await probe.begin();
     await deletion.query('DELETE FROM users WHERE id = $1', [userId]);
-    await deletion.query('SELECT audit_forget($1)', [userId]);
+    await deletion.query('SELECT audit_forget($1, NULL)', [userId]);
     let done = false;
     const underWay = store.record(event(userId)).then(() => {
       done = true;
@@ -225,7 +225,7 @@ describe('what happens while somebody is deleted', () => {
     );
     const deleted = db.$transaction([
       db.$executeRaw`DELETE FROM users WHERE id = ${userId}::uuid`,
-      db.$executeRaw`SELECT audit_forget(${userId}::uuid)`,
+      db.$executeRaw`SELECT audit_forget(${userId}::uuid, NULL)`,
     ]);
     await vi.waitFor(async () =>
       expect(
@@ -260,7 +260,8 @@ test('a registration nobody confirmed is forgotten with what was recorded of the
     UPDATE users SET created_at = now() - interval '90 days' WHERE email = ${email} RETURNING id::text`;
   const userId = String(row?.id);
   expect(await store.list({ userId, limit: 10 })).toMatchObject([{ type: 'user.registered', ip: '127.0.0.1' }]);
-  expect(await createUserStore(db).forgetUnconfirmed(80 * 24 * 60 * 60, async () => {})).toBe(1);
+  const users = createUserStore(db);
+  expect(await users.forgetUnconfirmed(await users.unconfirmed(80 * 24 * 60 * 60), async () => {})).toBe(1);
   expect(await store.list({ userId, limit: 10 })).toMatchObject([
     { type: 'user.registered', ip: null, userAgent: null },
   ]);

@@ -48,7 +48,8 @@ test('registrations nobody confirmed are forgotten after their time, and no othe
     where: { email: { in: [old, active] } },
     data: { createdAt: new Date(Date.now() - 3_600_000) },
   });
-  expect(await createUserStore(db).forgetUnconfirmed(1800, async () => {})).toBe(1);
+  const users = createUserStore(db);
+  expect(await users.forgetUnconfirmed(await users.unconfirmed(1800), async () => {})).toBe(1);
   const left = await db.user.findMany({ select: { email: true } });
   expect(left.map(({ email }) => email).sort()).toEqual([young, active].sort());
 });

@@ -1,6 +1,6 @@
 /**
- * `pnpm migrate`: applies the migrations to `DATABASE_URL`, before a release is deployed. Several at once are safe: the engine takes an advisory
- * lock. `pnpm migrate --contract`, once no instance of an older release runs, also those that take away what such a one may use.
+ * `pnpm migrate`: applies the migrations to `DATABASE_URL`, before a release is deployed. Several at once are safe: each waits
+ * for its turn. `pnpm migrate --contract`, once no instance of an older release runs, also those that take away what such a one may use.
  */
 import { parseArgs } from 'node:util';
 import { applyMigrations } from './schema-engine.ts';

@@ -5,6 +5,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { PrismaPg } from '@prisma/adapter-pg';
 import { bindMigrationAwareSqlAdapterFactory, DriverAdapterError } from '@prisma/driver-adapter-utils';
 import * as glue from '@prisma/schema-engine-wasm/schema_engine_bg';
@@ -125,6 +126,30 @@ async function withEngine<T>(databaseUrl: string, use: (engine: SchemaEngine) =>
   }
 }
 
+/** Milliseconds between two looks at whether another one has finished. */
+const LOOK_EVERY = 100;
+
+/**
+ * Does something while nobody else does. The engine's own lock is waited for inside a statement, and whoever makes an index CONCURRENTLY under
+ * it waits for every statement that began before: a deadlock. Between our looks there is none.
+ */
+async function alone<T>(databaseUrl: string, use: () => Promise<T>): Promise<T> {
+  const client = new pg.Client({ connectionString: databaseUrl });
+  await client.connect();
+  const held = async () => {
+    const { rows } = await client.query<{ held: boolean }>(
+      `SELECT pg_try_advisory_lock(hashtextextended('latchkey migrate', 0)) AS held`,
+    );
+    return rows[0]?.held === true;
+  };
+  try {
+    while (!(await held())) await delay(LOOK_EVERY);
+    return await use();
+  } finally {
+    await client.end();
+  }
+}
+
 export interface MigrateOptions {
   /** Also what takes away what older builds may use. */
   contract?: boolean;
@@ -136,23 +161,25 @@ export interface MigrateOptions {
  * Applies what is not applied yet, in order. What contracts waits, unless it is asked for, or the database is new: nobody uses that yet.
  * @returns the names of the migrations it applied, and of those it left.
  */
-export async function applyMigrations(
+export function applyMigrations(
   databaseUrl: string,
   { contract = false, baseDir = MIGRATIONS_FOLDER }: MigrateOptions = {},
 ): Promise<{ applied: string[]; left: string[] }> {
-  const before = await begun(databaseUrl);
-  const all = migrationsIn(baseDir);
-  const left =
-    contract || before.size === 0 ? [] : all.filter((name) => kindOf(name) === 'contract' && !before.has(name));
-  return withEngine(databaseUrl, async (engine) => {
-    const { appliedMigrationNames } = await engine.applyMigrations({
-      migrationsList: migrationsList(
-        baseDir,
-        all.filter((name) => !left.includes(name)),
-      ),
-      filters: noFilter,
+  return alone(databaseUrl, async () => {
+    const before = await begun(databaseUrl);
+    const all = migrationsIn(baseDir);
+    const left =
+      contract || before.size === 0 ? [] : all.filter((name) => kindOf(name) === 'contract' && !before.has(name));
+    return withEngine(databaseUrl, async (engine) => {
+      const { appliedMigrationNames } = await engine.applyMigrations({
+        migrationsList: migrationsList(
+          baseDir,
+          all.filter((name) => !left.includes(name)),
+        ),
+        filters: noFilter,
+      });
+      return { applied: appliedMigrationNames, left };
     });
-    return { applied: appliedMigrationNames, left };
   });
 }
 

@@ -9,6 +9,9 @@ export const MIGRATIONS: readonly string[] = [
   '20261122140000_accounts',
   '20261125100000_mail_withdrawals',
   '20261125100000_signing_key_life',
+  '20261128020000_expand_unconfirmed_index',
+  '20261128020001_expand_personal_events_index',
+  '20261128020002_expand_audit_forget_in_parts',
 ];
 
 /** A migration the database has heard of. */

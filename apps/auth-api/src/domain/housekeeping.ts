@@ -19,27 +19,50 @@ export interface HousekeepingOptions {
 
 export function createHousekeeping({ users, allowed, logger, withdrawMails, unconfirmedAfter }: HousekeepingOptions) {
   let timer: NodeJS.Timeout | undefined;
+  let running: Promise<void> | undefined;
   let stopped = false;
   let failing = false;
 
+  /** @returns how many of them are forgotten. */
+  async function forget(ids: readonly string[]): Promise<number> {
+    for (const id of ids) while (!stopped && (await users.forgetEvents(id)));
+    return stopped ? 0 : users.forgetUnconfirmed(ids, withdrawMails);
+  }
+
+  /** In parts, each committed: however many there are, and however much was recorded of one of them, the next part finds less. */
+  async function forgetUnconfirmed(): Promise<void> {
+    let registrations = 0;
+    let ids: string[];
+    do {
+      await allowed();
+      ids = await users.unconfirmed(unconfirmedAfter);
+      registrations += await forget(ids);
+    } while (ids.length > 0 && !stopped);
+    if (registrations > 0) logger.info({ registrations }, 'forgot registrations nobody confirmed');
+  }
+
   async function round(): Promise<void> {
     try {
-      await allowed();
-      const registrations = await users.forgetUnconfirmed(unconfirmedAfter, withdrawMails);
-      if (registrations > 0) logger.info({ registrations }, 'forgot registrations nobody confirmed');
+      await forgetUnconfirmed();
       failing = false;
     } catch (error) {
       if (!failing) logger.warn({ err: error }, 'housekeeping has to wait');
       failing = true;
     }
-    if (!stopped) timer = setTimeout(round, failing ? RETRY : INTERVAL);
+    if (!stopped) timer = setTimeout(start, failing ? RETRY : INTERVAL);
+  }
+
+  function start(): void {
+    running = round();
   }
 
   return {
-    start: (): void => void round(),
-    stop(): void {
+    start,
+    /** Waits for the part that is under way; begins no other. */
+    async stop(): Promise<void> {
       stopped = true;
       clearTimeout(timer);
+      await running;
     },
   };
 }

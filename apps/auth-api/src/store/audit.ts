@@ -116,6 +116,21 @@ export const auditInsertFrom = (
     ${by === 'owner' ? Prisma.raw('id::text') : Prisma.raw('NULL')}, id,
     ${context.ip}, ${context.userAgent}, ${context.requestId}, ${JSON.stringify(details)}::jsonb FROM ${Prisma.raw(from)}`;
 
+/** Events of which one statement takes out what is personal: far fewer than would keep the client waiting until it gives up. */
+const PART = 500;
+
+/**
+ * Takes what is personal out of a part of what was recorded of a user, committed at once. Who is to be erased is forgotten like this before,
+ * so that the transaction that erases finds only what came meanwhile.
+ * @param user `WHERE` of the row: nothing is forgotten of who is not to be erased, or no more.
+ * @returns whether there may be more.
+ */
+export async function forgetEvents(db: Database, user: Prisma.Sql): Promise<boolean> {
+  const [part] = await db.$queryRaw<{ events: number }[]>`
+    SELECT audit_forget(id, ${PART}::int) AS events FROM users WHERE ${user}`;
+  return part?.events === PART;
+}
+
 export function createAuditStore(db: Database) {
   return {
     /** Those that are recorded already are left as they are. @throws what PostgreSQL throws: then, as far as is known, none of them is recorded. */

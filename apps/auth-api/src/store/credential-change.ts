@@ -7,8 +7,8 @@
  * fails, the sessions perhaps have ended, nothing else has happened, and the call can be repeated.
  */
 import type { Database } from '@latchkey/shared/database';
-import type { Prisma } from '@latchkey/shared/generated/prisma/client';
-import { type AuditEvent, auditInsert } from './audit.ts';
+import { Prisma } from '@latchkey/shared/generated/prisma/client';
+import { type AuditEvent, auditInsert, forgetEvents } from './audit.ts';
 import type { WithdrawMails } from './users.ts';
 
 /** Ends the sessions that the change leaves without a ground, in Redis and nowhere else. @throws what Redis throws. */
@@ -42,8 +42,10 @@ export interface Erasure {
 }
 
 /**
- * Deletes the account, the mails it is owed and what the audit log holds of the person, and records it.
- * @param inRedis ends what is left in Redis of the account; while that can't be done nothing else has happened.
+ * Deletes the account, the mails it is owed and what the audit log holds of the person, and records it. The log may hold more than one
+ * statement can forget in time: what was recorded so far is forgotten before, in parts, as long as the account is there and the password is
+ * this one. Whatever ends it half way, the account is there and repeating goes on; once it is gone, nothing of the person is left.
+ * @param inRedis ends what is left in Redis of the account; while that can't be done, what else has happened is that events were forgotten.
  * @returns whether there was such an account.
  */
 export async function eraseUser(
@@ -51,11 +53,12 @@ export async function eraseUser(
   { userId, presentHash, event }: Erasure,
   inRedis: { endSessions: EndSessions; withdrawMails: WithdrawMails },
 ): Promise<boolean> {
+  const user = Prisma.sql`id = ${userId}::uuid AND password_hash = coalesce(${presentHash ?? null}, password_hash)`;
+  while (await forgetEvents(db, user));
   const erase = async (tx: Prisma.TransactionClient) => {
     const [gone] = await tx.$queryRaw<{ users: number; mails: string[] }[]>`
       WITH gone AS (
-        DELETE FROM users WHERE id = ${userId}::uuid AND password_hash = coalesce(${presentHash ?? null}, password_hash)
-        RETURNING id
+        DELETE FROM users WHERE ${user} RETURNING id
       ), audited AS (
         ${auditInsert(event)} WHERE EXISTS (SELECT FROM gone)
       ), mails AS (
@@ -66,7 +69,7 @@ export async function eraseUser(
       SELECT (SELECT count(*)::int FROM gone) AS users, (SELECT coalesce(array_agg(id::text), '{}') FROM mails) AS mails`;
     if (gone?.users !== 1) return undefined;
     // A statement of its own: it has to see the event above, and those that were on their way.
-    await tx.$executeRaw`SELECT audit_forget(${userId}::uuid)`;
+    await tx.$executeRaw`SELECT audit_forget(${userId}::uuid, NULL)`;
     return gone.mails;
   };
   const mails = await changeCredentials(db, userId, erase, async (owed) => {
