@@ -9,6 +9,7 @@ export const MIGRATIONS: readonly string[] = [
   '20261122140000_accounts',
   '20261125100000_mail_withdrawals',
   '20261125100000_signing_key_life',
+  '20261128021500_expand_epoch_birth',
 ];
 
 /** A migration the database has heard of. */
