@@ -180,8 +180,8 @@ export async function buildApp({ env, logger, tracing, namespace, stopping = () 
     epochKey: keys.epoch,
     lagMax: env.REVOCATION_LAG_MAX_MS,
     onError: reportLost('redis'),
-    async onEpochLost(found, readUntil) {
-      if (await epochs.begin(found, (readUntil + 1) * 1000))
+    async onEpochLost(found, knownUntil) {
+      if (await epochs.begin(found, (knownUntil + 1) * 1000))
         logger.warn({ found }, 'this Redis is new or older than what was read of it: everyone has to log in again');
     },
     onEntry: (position, revocation) => feed.note(position, revocation),

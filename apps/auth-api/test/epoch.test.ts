@@ -5,9 +5,11 @@ import { temporaryFolder } from '@latchkey/dev-stack/processes';
 import { startRedis } from '@latchkey/dev-stack/redis';
 import { createTestDatabase } from '@latchkey/dev-stack/test-database';
 import { tellAll } from '@latchkey/dev-stack/test-redis';
+import { connectDatabase } from '@latchkey/shared/database';
 import { connectRedis } from '@latchkey/shared/redis-connections';
 import { redisKeys } from '@latchkey/shared/redis-keys';
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
+import { createHighWaterStore } from '../src/store/high-water.ts';
 import type { TokenResponse } from './accounts.ts';
 import { addClient, clientToken } from './clients.ts';
 import { databaseProbe } from './mail-probe.ts';
@@ -272,6 +274,62 @@ describe('Redis restored from an older copy', () => {
     await loginsWork(after, email);
     for (const [name, attempt] of attempts) expect(await attempt(after), name).toBe(401);
   });
+});
+
+test('Redis emptied, and then restored from a copy from before that: nothing revoked is given back, to an app that ran through it or to one that starts afterwards', async () => {
+  const stores = await ownStores();
+  const before = await startTestApp(stores);
+  const { email, attempts, revoke } = await devices(before, stores);
+  await stores.backUp();
+  await revoke();
+  await empty(stores.redis);
+  await loginsWork(before, email);
+  await before.close();
+  // It has read nothing of what was revoked.
+  const ran = await startTestApp(stores);
+  await stores.restore();
+  await loginsWork(ran, email);
+  for (const [name, attempt] of attempts) expect(await attempt(ran), name).toBe(401);
+  // Nor is there an entry by whose position PostgreSQL could tell.
+  expect(await stores.redis.exists(keys.revocations)).toBe(0);
+  await ran.close();
+  await stores.restore();
+  const after = await apps(stores);
+  for (const [name, attempt] of attempts) expect(await attempt(after), name).toBe(401);
+  await loginsWork(after, email);
+});
+
+test('the mark in PostgreSQL never falls, and keeps the latest birth whatever a release before writes beside, which knows of none', async () => {
+  const database = await createTestDatabase(inject('databaseUrl'));
+  const db = connectDatabase(database.url, () => undefined);
+  onTestFinished(async () => {
+    await db.$disconnect();
+    await database.drop();
+  });
+  const marks = createHighWaterStore(db);
+  const raise = async (epochId: string, born: number, position: string) => {
+    await marks.raise({ epochId, born, position });
+    return marks.read();
+  };
+  const raiseBefore = async (epochId: string, position: string) => {
+    await db.$executeRaw`
+      INSERT INTO revocation_high_water (id, epoch_id, position) VALUES (1, ${epochId}, ${position})
+      ON CONFLICT (id) DO UPDATE SET epoch_id = excluded.epoch_id, position = excluded.position
+      WHERE revocation_high_water.epoch_id <> excluded.epoch_id
+        OR string_to_array(revocation_high_water.position, '-')::bigint[] < string_to_array(excluded.position, '-')::bigint[]`;
+    return marks.read();
+  };
+  const [first, second] = [1_795_000_000_000_001, 1_795_000_000_000_002];
+  expect(await raiseBefore('a', '5-0')).toEqual({ epochId: 'a', born: 0, position: '5-0' });
+  expect(await raise('a', first, '4-9')).toEqual({ epochId: 'a', born: 0, position: '5-0' });
+  expect(await raise('a', first, '5-0')).toEqual({ epochId: 'a', born: first, position: '5-0' });
+  expect(await raise('a', first, '10-0')).toEqual({ epochId: 'a', born: first, position: '10-0' });
+  expect(await raise('a', first, '9-0')).toEqual({ epochId: 'a', born: first, position: '10-0' });
+  expect(await raise('b', second, '0-0')).toEqual({ epochId: 'b', born: second, position: '0-0' });
+  // Who has not noticed yet; and who goes back.
+  expect(await raise('a', first, '99-0')).toEqual({ epochId: 'b', born: second, position: '0-0' });
+  expect(await raiseBefore('a', '99-0')).toEqual({ epochId: 'a', born: second, position: '99-0' });
+  expect(await raise('b', second, '1-0')).toEqual({ epochId: 'b', born: second, position: '1-0' });
 });
 
 test('a suspension and a cut-off to come outlive Redis: no login, no activation, until they end', async () => {

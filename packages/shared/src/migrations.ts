@@ -12,6 +12,7 @@ export const MIGRATIONS: readonly string[] = [
   '20261128020000_expand_unconfirmed_index',
   '20261128020001_expand_personal_events_index',
   '20261128020002_expand_audit_forget_in_parts',
+  '20261128021500_expand_epoch_birth',
 ];
 
 /** A migration the database has heard of. */

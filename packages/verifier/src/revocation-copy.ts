@@ -7,11 +7,12 @@
  *
  * The epoch says which Redis this is: an instant of birth, made once. What was issued before it was issued by a Redis whose revocations
  * are lost, and is refused. A log that ends before what the copy has already read belongs to an older copy of Redis, restored or
- * failed over to: it is not believed until a new epoch has begun. A replica is never believed: how old its copy is nobody knows.
+ * failed over to, and so does an epoch that was born before the one that is known: it is not believed until a new epoch has begun. A
+ * replica is never believed: how old its copy is nobody knows.
  */
 import type { Cluster, Redis } from 'ioredis';
 import { readEntry } from './log-entry.ts';
-import { createRevoked, type Epoch, type Revocation, type Revocations } from './revoked.ts';
+import { createRevoked, type Epoch, type Microseconds, type Revocation, type Revocations } from './revoked.ts';
 
 export type { Epoch, Revocation, TokenIdentity } from './revoked.ts';
 
@@ -26,6 +27,8 @@ const RETRY = 100;
 export interface HighWater {
   epochId: string;
   position: string;
+  /** The latest birth of an epoch that was known; 0: none. */
+  born: Microseconds;
 }
 
 export interface RevocationCopyOptions {
@@ -42,9 +45,9 @@ export interface RevocationCopyOptions {
    * Called when this Redis has no epoch, or is older than what was already read of it: whoever may write begins a new one. Without it the
    * copy waits, stale, until somebody else has.
    * @param found the epoch that is to end; undefined: there is none.
-   * @param readUntil milliseconds: when the last line that anybody is known to have read was written.
+   * @param knownUntil milliseconds: when the last line that anybody is known to have read was written, or the last epoch was born.
    */
-  onEpochLost?: (found: Epoch | undefined, readUntil: number) => Promise<void>;
+  onEpochLost?: (found: Epoch | undefined, knownUntil: number) => Promise<void>;
   /** Hears of each entry as it is read; without a revocation it is a line of a newer release. */
   onEntry?: (position: string, revocation: Revocation | undefined) => void;
 }
@@ -112,7 +115,11 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     const [hash = [], info = [], entries = [], role = []] = replies.map(([error, value]) =>
       error ? [] : (value as unknown[]),
     );
-    if (role[0] !== 'master') throw new Error('this Redis is a replica: what it says may be old');
+    if (role[0] !== 'master') {
+      // Behind its address may be the new master by now; who only reads is never told READONLY, and would stay here.
+      redis.disconnect(true);
+      throw new Error('this Redis is a replica: what it says may be old');
+    }
     const [id, born] = hash as (string | null)[];
     return {
       found: id && born ? { id, born: Number(born) } : undefined,
@@ -122,8 +129,15 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     };
   }
 
-  /** Whether this is a copy of Redis from before what was read of the same epoch. */
+  /** Microseconds: no epoch born before that is believed. */
+  const latestBirth = (): Microseconds => Math.max(revoked.epoch()?.born ?? 0, highWater?.born ?? 0);
+
+  /** Whether this is a copy of Redis from before what was read of the same epoch, or from before that began. */
   function isOlder({ found, end, hasPosition }: Awaited<ReturnType<typeof look>>): boolean {
+    if (found && found.born < latestBirth()) return true;
+    // The mark of a release before has no birth. What was read of its epoch was written after it.
+    if (found && highWater && found.id !== highWater.epochId && found.born < millisecondsOf(highWater.position) * 1000)
+      return true;
     if (found?.id === highWater?.epochId && isBefore(end, highWater?.position ?? '0-0')) return true;
     if (found?.id !== revoked.epoch()?.id || position === '0-0') return false;
     // Written to since, an older copy ends later than what was read, but lacks it; a log lacks what stopped to matter too.
@@ -138,7 +152,8 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     if (found === undefined || isOlder(seen)) {
       complete = false;
       recognised = false;
-      await onEpochLost?.(found, Math.max(millisecondsOf(position), millisecondsOf(highWater?.position ?? '0-0')));
+      const read = Math.max(millisecondsOf(position), millisecondsOf(highWater?.position ?? '0-0'));
+      await onEpochLost?.(found, Math.max(read, Math.floor(latestBirth() / 1000)));
       return false;
     }
     const another = found.id !== revoked.epoch()?.id;
@@ -242,7 +257,7 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     knowsRedis: (): boolean => recognised && isFresh(),
     /**
      * Starts to copy; resolves at once.
-     * @param known how far earlier copies had read: a log of the same epoch that ends before that is an older one.
+     * @param known how far earlier copies had read: a log of the same epoch that ends before that is an older one, as is an earlier epoch.
      */
     start(known?: HighWater): void {
       highWater = known;

@@ -73,10 +73,10 @@ export function createRevoked() {
 
   return {
     epoch: (): Epoch | undefined => epoch,
-    /** What is known of the epoch before stays known: it can only refuse. */
-    begin(next: Epoch): void {
+    /** What is known of the epoch before stays known: it can only refuse. So does what its birth refuses, whoever tells of an older one. */
+    begin({ id, born }: Epoch): void {
       changes += 1;
-      epoch = next;
+      epoch = { id, born: Math.max(born, epoch?.born ?? 0) };
     },
 
     /** So many lines are about to come. */

@@ -1,8 +1,9 @@
+import { connect, createServer } from 'node:net';
 import { setImmediate } from 'node:timers/promises';
 import { type RunningRedis, startRedis } from '@latchkey/dev-stack/redis';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test, vi } from 'vitest';
-import { createRevocationCopy, type RevocationCopyOptions } from '../src/revocation-copy.ts';
+import { createRevocationCopy, type HighWater, type RevocationCopyOptions } from '../src/revocation-copy.ts';
 
 const LAG_MAX = 1000;
 let server: RunningRedis;
@@ -237,7 +238,8 @@ test('an older copy of the same Redis is not believed: not by who had read on, n
   const backup = (await writer.dumpBuffer(stream)) ?? Buffer.alloc(0);
   await revoke('after-the-backup');
   await vi.waitFor(() => expect(first.copy.denies(token('after-the-backup'))).toBe(true));
-  const mark = { epochId: first.copy.epoch()?.id ?? '', position: first.copy.position() };
+  const { id: epochId = '', born = 0 } = first.copy.epoch() ?? {};
+  const mark = { epochId, born, position: first.copy.position() };
   await writer.restore(stream, 0, backup, 'REPLACE');
   await vi.waitFor(() => expect(first.copy.fresh()).toBe(false));
   const second = copyOfTheLog();
@@ -262,6 +264,63 @@ test('an older copy that was written to before anybody looked is not believed ei
     .xadd(stream, '*', 'sid', `${inTenMinutes()} 0 another`)
     .exec();
   await vi.waitFor(() => expect(copy.fresh()).toBe(false));
+});
+
+test('an epoch that another one followed is never believed again: not by who saw that begin, nor by who starts with the high-water mark', async () => {
+  const now = Date.now();
+  const [ended, known] = [
+    { id: 'ended', born: (now - 7_200_000) * 1000 },
+    { id: 'known', born: now * 1000 },
+  ];
+  await beginEpoch(ended.born, ended.id);
+  /** A copy that may begin an epoch, and what it says when it would. */
+  const beginner = (mark?: HighWater) => {
+    const lost = vi.fn<NonNullable<RevocationCopyOptions['onEpochLost']>>(async () => undefined);
+    const { copy } = copyOfTheLog(server.url, { onEpochLost: lost });
+    copy.start(mark);
+    return { copy, lost };
+  };
+  const saw = beginner();
+  const reader = await startedCopy();
+  await vi.waitFor(() => expect(saw.copy.epoch()).toEqual(ended));
+  await beginEpoch(known.born, known.id);
+  for (const { copy } of [saw, reader])
+    await vi.waitFor(() => expect([copy.epoch(), copy.fresh()]).toEqual([known, true]));
+  expect(saw.lost).not.toHaveBeenCalled();
+
+  // Restored from a copy from before.
+  await beginEpoch(ended.born, ended.id);
+  const started = [
+    beginner({ epochId: known.id, born: known.born, position: '0-0' }),
+    // A release before notes no birth, but what was read of an epoch was written after it; and it may have gone back itself.
+    beginner({ epochId: known.id, born: 0, position: `${now}-0` }),
+    beginner({ epochId: ended.id, born: known.born, position: '0-0' }),
+  ];
+  for (const { lost } of [saw, ...started]) {
+    await vi.waitFor(() => expect(lost).toHaveBeenCalledWith(ended, expect.any(Number)));
+    // The next one is born after that millisecond.
+    expect(lost.mock.calls[0]?.[1]).toBeGreaterThanOrEqual(now);
+  }
+  const copies = [saw, reader, ...started].map(({ copy }) => copy);
+  await vi.waitFor(() => expect(copies.map((copy) => copy.fresh())).toEqual(copies.map(() => false)));
+  expect(copies.every((copy) => copy.denies(token('phone', 'user', known.born - 1)))).toBe(true);
+  const unmarked = await startedCopy();
+  expect(unmarked.copy.epoch()).toEqual(ended);
+
+  const next = { id: 'next', born: (now + 1) * 1000 };
+  await beginEpoch(next.born, next.id);
+  for (const copy of copies) await vi.waitFor(() => expect([copy.epoch(), copy.fresh()]).toEqual([next, true]));
+});
+
+test('an emptied Redis gets an epoch born after the one that is known, whatever its clock says', async () => {
+  const born = (Date.now() + 3_600_000) * 1000;
+  await beginEpoch(born, 'ahead');
+  const lost = vi.fn(async () => undefined);
+  const { copy } = copyOfTheLog(server.url, { onEpochLost: lost });
+  copy.start();
+  await vi.waitFor(() => expect(copy.fresh()).toBe(true));
+  await writer.del(epochKey);
+  await vi.waitFor(() => expect(lost).toHaveBeenCalledWith(undefined, born / 1000));
 });
 
 test('a log that was trimmed past what was read is no older copy: what it lacks has stopped to matter', async () => {
@@ -300,4 +359,31 @@ test('a replica is not believed, however well it is in step; once it is promoted
   expect(copy.fresh()).toBe(false);
   await operator.replicaof('NO', 'ONE');
   await vi.waitFor(() => expect(copy.fresh()).toBe(true), 10_000);
+});
+
+test('a copy that finds a replica at its address asks there again, where another server may be by now', async () => {
+  const replica = await startRedis({ args: ['--replicaof', `127.0.0.1 ${server.port}`] });
+  onTestFinished(() => replica.stop());
+  // One name: who is connected stays where it was, whoever comes is led to the one it stands for by then.
+  let port = replica.port;
+  const name = createServer((near) => {
+    const far = connect(port, '127.0.0.1');
+    for (const [from, to] of [[near, far] as const, [far, near] as const])
+      from
+        .on('error', () => undefined)
+        .on('close', () => to.destroy())
+        .pipe(to);
+  }).listen(0, '127.0.0.1');
+  onTestFinished(() => void name.close());
+  await new Promise((resolve) => name.once('listening', resolve));
+  const address = name.address();
+  const said: string[] = [];
+  const { copy } = copyOfTheLog(`redis://127.0.0.1:${typeof address === 'object' ? address?.port : ''}`, {
+    onError: ({ message }) => said.push(message),
+  });
+  copy.start();
+  await vi.waitFor(() => expect(said).toContainEqual(expect.stringContaining('is a replica')), 10_000);
+  expect(copy.fresh()).toBe(false);
+  port = server.port;
+  await vi.waitFor(() => expect(copy.fresh()).toBe(true), 5000);
 });

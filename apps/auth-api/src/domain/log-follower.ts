@@ -23,7 +23,7 @@ export function createLogFollower({ copy, highWater, logger, onError }: LogFollo
 
   async function note(): Promise<void> {
     const epoch = copy.epoch();
-    if (epoch) await highWater.raise({ epochId: epoch.id, position: copy.position() }).catch(onError);
+    if (epoch) await highWater.raise({ epochId: epoch.id, born: epoch.born, position: copy.position() }).catch(onError);
   }
 
   async function follow(): Promise<void> {

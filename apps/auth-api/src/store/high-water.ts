@@ -7,19 +7,22 @@ export type HighWaterStore = ReturnType<typeof createHighWaterStore>;
 export function createHighWaterStore(db: Database) {
   return {
     async read(): Promise<HighWater | undefined> {
-      return (
-        (await db.revocationHighWater.findUnique({ where: { id: 1 }, select: { epochId: true, position: true } })) ??
-        undefined
-      );
+      const mark = await db.revocationHighWater.findUnique({ where: { id: 1 }, omit: { id: true } });
+      return mark ? { ...mark, born: Number(mark.born) } : undefined;
     },
 
-    /** Raises the mark; within an epoch it never falls. Stream ids are compared as their two numbers. */
-    async raise({ epochId, position }: HighWater): Promise<void> {
+    /**
+     * Raises the mark; it never falls, nor goes back to an epoch born earlier. Stream ids are compared as their two numbers. A release before
+     * writes the other two columns: then the birth is that of another epoch, and still one that nothing older may follow.
+     */
+    async raise({ epochId, position, born }: HighWater): Promise<void> {
       await db.$executeRaw`
-        INSERT INTO revocation_high_water (id, epoch_id, position) VALUES (1, ${epochId}, ${position})
-        ON CONFLICT (id) DO UPDATE SET epoch_id = excluded.epoch_id, position = excluded.position
-        WHERE revocation_high_water.epoch_id <> excluded.epoch_id
-          OR string_to_array(revocation_high_water.position, '-')::bigint[] < string_to_array(excluded.position, '-')::bigint[]`;
+        INSERT INTO revocation_high_water AS mark (id, epoch_id, position, born)
+        VALUES (1, ${epochId}, ${position}, ${BigInt(born)})
+        ON CONFLICT (id) DO UPDATE SET epoch_id = excluded.epoch_id, position = excluded.position, born = excluded.born
+        WHERE mark.born <= excluded.born AND (mark.epoch_id <> excluded.epoch_id
+          OR (string_to_array(mark.position, '-')::bigint[], mark.born)
+            < (string_to_array(excluded.position, '-')::bigint[], excluded.born))`;
     },
   };
 }

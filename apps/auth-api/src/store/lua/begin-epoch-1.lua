@@ -5,7 +5,7 @@
 
   ARGV[1] id of the epoch that is to end; '' : there must be none
   ARGV[2] id of the new one
-  ARGV[3] instant (us) up to which the log is known to have been written: the birth comes after it, whatever a clock says
+  ARGV[3] instant (us) after all that is known of the log and of earlier births: it is not born before that, whatever a clock says
 
   Returns 1 if it began, 0 if another epoch is there already.
 ]]
