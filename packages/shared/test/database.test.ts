@@ -11,7 +11,9 @@ test('a transaction that was given up is rolled back, and nobody is given its co
   // One connection: whoever comes next would have the one that was given up.
   const db = connectDatabase(database.url, () => undefined, 1);
   try {
-    await other.query('CREATE TABLE things (id INT PRIMARY KEY, n INT NOT NULL); INSERT INTO things VALUES (1, 0), (2, 0)');
+    await other.query(
+      'CREATE TABLE things (id INT PRIMARY KEY, n INT NOT NULL); INSERT INTO things VALUES (1, 0), (2, 0)',
+    );
     await other.query('BEGIN');
     await other.query('UPDATE things SET n = 1 WHERE id = 2');
     const given = db.$transaction(async (tx) => {
