@@ -156,7 +156,7 @@ describe('a mail the server does not take now', () => {
   });
 
   it('(no answer in time) is tried again and arrives once', async () => {
-    harness.variables.SMTP_URL += '?socketTimeout=300';
+    harness.variables.SMTP_URL += '?socketTimeout=1500';
     let slow = 1;
     harness.hooks.delay = (phase) => (phase === 'rcpt' && slow-- > 0 ? 5_000 : 0);
     await harness.start();

@@ -131,6 +131,9 @@ export function keyIn(text: string): string {
 export async function dump({ redis, namespace }: Pick<Harness, 'redis' | 'namespace'>): Promise<string> {
   const parts: string[] = [];
   for (const key of await keysOf(redis, `${namespace}:*`)) {
+    const type = await redis.type(key);
+    // A pace lives for seconds: it may be gone since it was listed.
+    if (type === 'none') continue;
     const value = {
       string: () => redis.get(key),
       hash: () => redis.hgetall(key),
@@ -138,7 +141,7 @@ export async function dump({ redis, namespace }: Pick<Harness, 'redis' | 'namesp
       set: () => redis.smembers(key),
       zset: () => redis.zrange(key, '0', '-1'),
       stream: () => redis.xrange(key, '-', '+'),
-    }[await redis.type(key)];
+    }[type];
     if (!value) throw new Error(`${key} has a type this dump does not know`);
     parts.push(key, JSON.stringify(await value()));
   }

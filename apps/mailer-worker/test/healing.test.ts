@@ -85,7 +85,8 @@ test.each(Object.entries(troubles))('%s', { timeout: 60_000 }, async (_what, { b
   expect(performance.now() - ended).toBeLessThan(10_000);
   await harness.settled(id);
   expect(harness.catcher.mails(to)).toHaveLength(1);
-  expect((await worker.app.inject('/readyz')).statusCode).toBe(200);
+  // It asks over a connection of its own, which looks again once a second.
+  await vi.waitFor(async () => expect((await worker.app.inject('/readyz')).statusCode).toBe(200), 5_000);
 });
 
 /** A port that takes connections and says nothing. */

@@ -55,20 +55,19 @@ function mostInASecond(): number {
 
 test('mails to one domain leave as fast as configured and no faster, and a wait uses up no attempt', async () => {
   await harness.start({ pace: pace({ burst: 4, perSecond: 10 }) });
+  const begun = performance.now();
   const mails = await owe(20);
   await allArrive(20);
   expect(arrivals.map(({ to }) => to).sort()).toEqual(mails.sort());
-  // 4 at once, then 10 a second. A busy machine may bunch what was due a little earlier.
-  expect(mostInASecond()).toBeLessThanOrEqual(4 + 10 + 3);
-  const [first, last] = [arrivals.at(0)?.at ?? 0, arrivals.at(-1)?.at ?? 0];
-  expect(last - first).toBeGreaterThan(1_000);
+  // 4 at once, then 10 a second: none before its turn, however late a busy machine is.
+  for (const [n, { at }] of arrivals.entries()) expect(at - begun).toBeGreaterThan((n - 3) * 100 - 10);
   expect(
     harness.logLines.filter((line) => line.includes('"outcome":"accepted"') && !line.includes('"attempt":1')),
   ).toEqual([]);
 });
 
 test('mails to one recipient have a pace of their own', async () => {
-  await harness.start({ pace: { domain: { burst: 1000, perSecond: 1000 }, recipient: { burst: 2, perSecond: 2 } } });
+  await harness.start({ pace: { domain: { burst: 1000, perSecond: 1000 }, recipient: { burst: 2, perSecond: 0.5 } } });
   const to = 'often@one.test';
   for (let n = 0; n < 4; n += 1) await harness.add('password_changed', { to });
   const other = await harness.add('password_changed');

@@ -66,9 +66,15 @@ async function bodyOf(response: Response): Promise<Record<string, unknown>> {
   try {
     return JSON.parse(text) as Record<string, unknown>;
   } catch {
-    throw new Failure('refused', `The answer (status ${response.status}) is not Latchkey's: is LATCHKEY_URL right?`);
+    throw new Failure(
+      isAway(response.status) ? 'unavailable' : 'refused',
+      `The answer (status ${response.status}) is not Latchkey's: is LATCHKEY_URL right?`,
+    );
   }
 }
+
+/** Not the API's refusal, or not its last word: it is down behind a proxy, has too much to do, or is asked too often. */
+const isAway = (status: number): boolean => status >= 500 || status === 429;
 
 /** In the words of the API: a problem (RFC 9457) or an OAuth error (RFC 6749 section 5.2). */
 function refusal(status: number, body: Record<string, unknown>): Failure {
@@ -76,5 +82,5 @@ function refusal(status: number, body: Record<string, unknown>): Failure {
   const said = body.detail ?? body.title ?? body.error_description ?? '';
   const errors = Array.isArray(body.errors) ? (body.errors as { pointer: string; detail: string }[]) : [];
   const details = errors.map(({ pointer, detail }) => `\n  ${pointer} ${detail}`).join('');
-  return new Failure(status === 503 || status === 429 ? 'unavailable' : 'refused', `${code}: ${said}${details}`);
+  return new Failure(isAway(status) ? 'unavailable' : 'refused', `${code}: ${said}${details}`);
 }

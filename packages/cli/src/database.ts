@@ -18,6 +18,9 @@ const CONNECT_WITHIN = 5000;
 /** SQLSTATE undefined_table, undefined_column, undefined_function */
 const NOT_MIGRATED = new Set(['42P01', '42703', '42883']);
 
+/** SQLSTATE classes of a database that is starting, stopping or full: connection exception, insufficient resources, operator intervention. */
+const NOT_READY = /^(?:08|53|57P)/;
+
 /**
  * Does something on a connection of its own.
  * @param refusals what a SQLSTATE means here.
@@ -40,6 +43,7 @@ export async function withDatabase<T>(
       throw new Failure('unavailable', "DATABASE_URL can't be reached: is the database up?");
     const code = error.code ?? '';
     if (NOT_MIGRATED.has(code)) throw new Failure('refused', 'the database is not migrated: run pnpm migrate');
+    if (NOT_READY.test(code)) throw new Failure('unavailable', `the database is not ready (SQLSTATE ${code})`);
     throw new Failure('refused', refusals[code] ?? `the database refused with SQLSTATE ${code}`);
   } finally {
     await client.end().catch(() => {});

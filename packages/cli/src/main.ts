@@ -6,8 +6,13 @@ import { run } from './run.ts';
 async function ask(question: string): Promise<boolean> {
   // The question goes where messages go: the output may be read by a program.
   const lines = createInterface({ input: process.stdin, output: process.stderr });
+  const closed = new AbortController();
+  lines.once('close', () => closed.abort());
   try {
-    return (await lines.question(question)).trim() === 'yes';
+    return (await lines.question(question, { signal: closed.signal })).trim() === 'yes';
+  } catch {
+    // Ctrl-C, Ctrl-D, the end of the input: nobody said yes.
+    return false;
   } finally {
     lines.close();
   }

@@ -1,7 +1,9 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import { freePort } from '@latchkey/dev-stack/ports';
+import { programOnPath } from '@latchkey/dev-stack/system-programs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { commands } from '../src/commands.ts';
 import { type Console, MAIN, startConsole } from './console.ts';
@@ -79,6 +81,43 @@ describe('the command line', () => {
     expect(await latchkey(['client', 'create', 'x', '--scopes', 'admin'], gone)).toMatchObject({ exit: 3 });
   });
 
+  test('takes a database that takes nobody in for one that is not reachable', async () => {
+    const role = `full_${randomBytes(6).toString('hex')}`;
+    await rows(`CREATE ROLE ${role} LOGIN PASSWORD 'x' CONNECTION LIMIT 0`);
+    try {
+      const full = new URL(all.database.url);
+      Object.assign(full, { username: role, password: 'x' });
+      expect(await latchkey(['client', 'create', 'x', '--scopes', 'admin'], { DATABASE_URL: full.href })).toMatchObject(
+        {
+          exit: 3,
+          err: expect.stringContaining('53300'),
+        },
+      );
+    } finally {
+      await rows(`DROP ROLE ${role}`);
+    }
+  });
+
+  test('takes what a proxy says in the place of an API that is down for one that is not reachable', async () => {
+    const page = '<html>502 Bad Gateway</html>';
+    const server = createServer((socket) => {
+      socket.on('error', () => {});
+      socket.once('data', () =>
+        socket.end(
+          `HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html\r\ncontent-length: ${page.length}\r\n\r\n${page}`,
+        ),
+      );
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    try {
+      const { port } = server.address() as AddressInfo;
+      const answer = await latchkey(['client', 'list'], { LATCHKEY_URL: `http://127.0.0.1:${port}` });
+      expect(answer).toMatchObject({ exit: 3, err: expect.stringContaining('status 502') });
+    } finally {
+      server.close();
+    }
+  });
+
   test('takes an answer that is cut off for an API that is not reachable', async () => {
     // It promises more than it says, and hangs up.
     const half = 'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{"access_token":';
@@ -111,6 +150,22 @@ describe('the command line', () => {
     expect(await verify(token)).toBe(200);
     expect((await latchkey(['user', 'revoke', email], {}, true)).exit).toBe(0);
     expect(await verify(token)).toBe(401);
+  });
+
+  test.skipIf(programOnPath('script') === undefined)('Ctrl-C and Ctrl-D at the question are no yes', async () => {
+    for (const key of ['\u0003', '\u0004']) {
+      const terminal = spawn('script', ['-qec', `${process.execPath} ${MAIN} client revoke console`, '/dev/null'], {
+        env: { ...all.operator, PATH: process.env.PATH },
+      });
+      let screen = '';
+      terminal.stdout.on('data', (text: Buffer) => {
+        const asked = screen.includes('yes');
+        screen += text;
+        if (!asked && screen.includes('yes')) terminal.stdin.write(key);
+      });
+      const [code] = (await once(terminal, 'exit')) as [number | null];
+      expect({ code, screen }).toEqual({ code: 2, screen: expect.not.stringContaining('at async') });
+    }
   });
 
   test('as a process: output to stdout, messages to stderr, the exit code told', async () => {
