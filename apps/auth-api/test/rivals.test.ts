@@ -208,7 +208,10 @@ describe('an attacker and a victim register one address', () => {
     );
     await database.settled();
     for (const email of emails) {
-      expect(side.mail.mails(email)).toHaveLength(2);
+      const mails = side.mail.mails(email).length;
+      // A link that was not sent yet when it died is not sent at all (superseded-mails.test.ts): then it was of a registration that lost.
+      if (mails === 1) expect(await database.users(email)).toHaveLength(2);
+      else expect(mails).toBe(2);
       for (const key of keysMailed(side.mail, email)) expect([404, 410]).toContain((await activate(key)).statusCode);
       await expectOnlyLogin(email, VICTIM, [THIRD]);
     }
