@@ -6,7 +6,7 @@
  */
 
 import { isIP } from 'node:net';
-import { setTimeout } from 'node:timers/promises';
+import { setImmediate, setTimeout } from 'node:timers/promises';
 import type { RedisConnection } from '@latchkey/shared/redis-connections';
 import type { RedisKeys } from '@latchkey/shared/redis-keys';
 import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
@@ -60,6 +60,17 @@ const COUNT_WITHIN = 250;
 /** Milliseconds an instance goes on alone once Redis did not answer: a request that asks two limits must not wait for it twice. */
 const ALONE_FOR = 1000;
 
+/**
+ * Rejects when Redis has had its time. That begins when the question goes out, at the end of this turn of the event loop, and is over once
+ * what has come was read: an instance that is busy itself, as in a burst, was not kept waiting, and alone it would give everybody new points.
+ */
+async function late(signal: AbortSignal): Promise<never> {
+  await setImmediate(undefined, { signal });
+  await setTimeout(COUNT_WITHIN, undefined, { signal });
+  await setImmediate(undefined, { signal });
+  throw new Error('Redis did not count in time');
+}
+
 /** @param nameOf what a subject is called in Redis: a dump lists nobody's address, and without MASTER_KEY none can be looked for by guessing. */
 export function createRateLimits(
   redis: RedisConnection,
@@ -81,11 +92,8 @@ export function createRateLimits(
     const { shared, own } = limiters[limit];
     if (performance.now() >= aloneUntil) {
       const counted = new AbortController();
-      const late = setTimeout(COUNT_WITHIN, undefined, { signal: counted.signal }).then(() => {
-        throw new Error('Redis did not count in time');
-      });
       try {
-        await Promise.race([shared.consume(subject), late]);
+        await Promise.race([shared.consume(subject), late(counted.signal)]);
         return;
       } catch (error) {
         if (error instanceof RateLimiterRes) throw error;

@@ -142,12 +142,14 @@ describe('a changed password', () => {
     const holder = await database.begin();
     await holder.query('UPDATE users SET password_hash = $1 WHERE email_key = $2', [other?.password_hash, email]);
     const changed = changePassword(token);
-    await vi.waitFor(async () =>
-      expect(
-        await database.rows(
-          "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
-        ),
-      ).toHaveLength(1),
+    await vi.waitFor(
+      async () =>
+        expect(
+          await database.rows(
+            "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+          ),
+        ).toHaveLength(1),
+      { timeout: 10_000 },
     );
     await holder.end('COMMIT');
     expect((await changed).statusCode).toBe(204);

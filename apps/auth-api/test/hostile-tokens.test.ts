@@ -65,7 +65,8 @@ test('whatever is changed of a good token, it is refused with 401, in time', asy
   await fc.assert(
     fc.asyncProperty(changes, async (some) => {
       const variant = some.reduce(changed, token);
-      fc.pre(variant !== token);
+      // Blanks before a token are the header's (RFC 7235 section 2.1).
+      fc.pre(variant.replace(/^ +/, '') !== token);
       expect(await refusal(variant, variant)).toEqual([401, 'invalid_token']);
     }),
     { numRuns: Number(process.env.FUZZ_RUNS ?? 500) },

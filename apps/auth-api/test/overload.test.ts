@@ -10,7 +10,7 @@ const TOO_MANY = availableParallelism() * 200;
 
 const errorsIn = (logs: readonly string[]) => logs.filter((line) => JSON.parse(line).level >= 50);
 
-describe('more logins at once than may wait', () => {
+describe('more logins at once than may wait', { timeout: 120_000 }, () => {
   test('are refused with 503 and Retry-After while the first still wait, and nothing of it is an error', async () => {
     const { login, logs } = await testApp({ env: { RATE_LIMITS: 'off' } });
     const answered: number[] = [];

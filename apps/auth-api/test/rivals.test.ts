@@ -39,7 +39,7 @@ const statuses = (responses: LightMyRequestResponse[]) =>
     [...Map.groupBy(responses, ({ statusCode }) => statusCode)].map(([status, all]) => [status, all.length]),
   );
 
-describe('many registrations of one address at once', () => {
+describe('many registrations of one address at once', { timeout: 120_000 }, () => {
   test('200 give as many mails as were answered 202, refuse the rest with Retry-After, and end as one account', async () => {
     const email = newAddress();
     const responses = await Promise.all(Array.from({ length: 200 }, () => limited.register(email)));
@@ -62,7 +62,7 @@ describe('many registrations of one address at once', () => {
     const count = Math.min(200, availableParallelism() * 128);
     const responses = await Promise.all(Array.from({ length: count }, () => unlimited.register(email)));
     expect(statuses(responses)).toEqual({ 202: count });
-    await database.settled();
+    await database.settled(60_000);
     const keys = keysMailed(side.mail, email);
     expect(new Set(keys).size).toBe(count);
     const outcomes = statuses(await activateAll(keys));
@@ -123,7 +123,9 @@ describe('an attacker and a victim register one address', () => {
     await expectOnlyLogin(email, VICTIM, [ATTACKER]);
   });
 
-  test('both keys used at the same moment, in many rounds, make one account, the one of the key that won', async () => {
+  test('both keys used at the same moment, in many rounds, make one account, the one of the key that won', {
+    timeout: 120_000,
+  }, async () => {
     const emails = Array.from({ length: 30 }, () => newAddress('race'));
     const attackers = await Promise.all(emails.map((email) => registered(email, ATTACKER)));
     const victims = await Promise.all(emails.map((email) => registered(email, VICTIM)));
@@ -206,7 +208,10 @@ describe('an attacker and a victim register one address', () => {
     );
     await database.settled();
     for (const email of emails) {
-      expect(side.mail.mails(email)).toHaveLength(2);
+      const mails = side.mail.mails(email).length;
+      // A link that was not sent yet when it died is not sent at all (superseded-mails.test.ts): then it was of a registration that lost.
+      if (mails === 1) expect(await database.users(email)).toHaveLength(2);
+      else expect(mails).toBe(2);
       for (const key of keysMailed(side.mail, email)) expect([404, 410]).toContain((await activate(key)).statusCode);
       await expectOnlyLogin(email, VICTIM, [THIRD]);
     }

@@ -116,7 +116,7 @@ test('what is taken away under a running instance ends its work within seconds, 
   await client.query(
     `INSERT INTO mail_outbox (id, name, payload) VALUES (gen_random_uuid(), 'password-changed', '{"to": "ada@example.test"}')`,
   );
-  await vi.waitFor(() => expect(api.logs.join('')).toContain('the mail relay cannot work'));
+  await vi.waitFor(() => expect(api.logs.join('')).toContain('the mail relay cannot work'), { timeout: 10_000 });
   const { rows } = await client.query('SELECT published_at FROM mail_outbox');
   expect(rows).toEqual([{ published_at: null }]);
   expect(api.logs.filter((line) => line.includes('cannot use the database as it is'))).toHaveLength(1);

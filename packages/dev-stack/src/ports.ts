@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { inheritedEnvironment } from './environment.ts';
 import { StackFailure } from './stack-failure.ts';
 
 /**
@@ -9,6 +10,10 @@ import { StackFailure } from './stack-failure.ts';
 const LOWEST = 20_000;
 const HIGHEST = 32_000;
 const ATTEMPTS = 50;
+/** Test processes at once draw from shares of their own: what one was given another must not find free. */
+const SHARES = 4;
+/** Given away by this process: an app listens on its port only seconds after it was given it. */
+const given = new Set<number>();
 
 /** A port that something else listens on. */
 export class PortTaken extends StackFailure {}
@@ -33,8 +38,15 @@ export async function freePort(preferred?: number): Promise<number> {
   if (preferred !== undefined && (await portIsFree(preferred))) {
     return preferred;
   }
+  const size = (HIGHEST - LOWEST) / SHARES;
+  const first = LOWEST + size * (Number(inheritedEnvironment().VITEST_POOL_ID ?? 0) % SHARES);
   for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
-    const port = LOWEST + Math.floor(Math.random() * (HIGHEST - LOWEST));
+    const port = first + Math.floor(Math.random() * size);
+    if (given.has(port)) {
+      continue;
+    }
+    // Before it is looked at: two may ask at once.
+    given.add(port);
     if (await portIsFree(port)) {
       return port;
     }

@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import pg from 'pg';
-import { expect, inject, onTestFinished, test } from 'vitest';
-import { onFreePort, PortTaken } from '../src/ports.ts';
+import { expect, inject, onTestFinished, test, vi } from 'vitest';
+import { freePort, onFreePort, PortTaken } from '../src/ports.ts';
 import { startPostgres } from '../src/postgres.ts';
 import { startRedis } from '../src/redis.ts';
 import { createTestDatabase } from '../src/test-database.ts';
@@ -71,6 +71,26 @@ test('a server that was given a taken port says so', { timeout: TIMEOUT }, async
   onTestFinished(() => redis.stop());
   await expect(startRedis({ port: redis.port })).rejects.toThrow(`Port ${redis.port} (Redis) is taken by`);
   await expect(startPostgres({ port: redis.port })).rejects.toThrow(`Port ${redis.port} (PostgreSQL) is taken by`);
+});
+
+test('a free port is given to one asker alone: nobody may listen on it yet', async () => {
+  const random = vi.spyOn(Math, 'random');
+  onTestFinished(() => random.mockRestore());
+  for (const drawn of [0.25, 0.25, 0.5]) random.mockReturnValueOnce(drawn);
+  const one = await freePort();
+  expect(await freePort()).not.toBe(one);
+});
+
+test('test processes at once are given ports of shares of their own', async () => {
+  const random = vi.spyOn(Math, 'random').mockReturnValueOnce(0.999).mockReturnValueOnce(0.001);
+  onTestFinished(() => {
+    random.mockRestore();
+    vi.unstubAllEnvs();
+  });
+  vi.stubEnv('VITEST_POOL_ID', '1');
+  const highest = await freePort();
+  vi.stubEnv('VITEST_POOL_ID', '2');
+  expect(await freePort()).toBeGreaterThan(highest);
 });
 
 test('a free port that is taken meanwhile is no failure', async () => {
