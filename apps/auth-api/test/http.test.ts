@@ -101,9 +101,10 @@ describe('what clients may hold', () => {
 
 test('a client that goes away while it sends is no fault of Redis', async () => {
   const before = (await api.get('/metrics')).body.match(/latchkey_dependency_errors_total.*/g) ?? [];
+  const arrived = once(api.app.server, 'request');
   const socket = connect(port, '127.0.0.1');
   socket.write('POST /v1/users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{');
-  await once(socket, 'connect');
+  await arrived;
   socket.resetAndDestroy();
   const connections = () => new Promise((resolve) => api.app.server.getConnections((_error, count) => resolve(count)));
   await expect.poll(connections).toBe(0);

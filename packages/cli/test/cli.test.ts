@@ -8,6 +8,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { commands } from '../src/commands.ts';
 import { type Console, MAIN, startConsole } from './console.ts';
 
+/** Runs a program in a terminal. */
+const terminals = programOnPath('script');
+
 let all: Console;
 let {
   latchkey,
@@ -152,11 +155,15 @@ describe('the command line', () => {
     expect(await verify(token)).toBe(401);
   });
 
-  test.skipIf(programOnPath('script') === undefined)('Ctrl-C and Ctrl-D at the question are no yes', async () => {
+  test.skipIf(terminals === undefined)('Ctrl-C and Ctrl-D at the question are no yes', async () => {
     for (const key of ['\u0003', '\u0004']) {
-      const terminal = spawn('script', ['-qec', `${process.execPath} ${MAIN} client revoke console`, '/dev/null'], {
-        env: { ...all.operator, PATH: process.env.PATH },
-      });
+      const terminal = spawn(
+        terminals ?? '',
+        ['-qec', `${process.execPath} ${MAIN} client revoke console`, '/dev/null'],
+        {
+          env: { ...all.operator, PATH: process.env.PATH },
+        },
+      );
       let screen = '';
       terminal.stdout.on('data', (text: Buffer) => {
         const asked = screen.includes('yes');
