@@ -18,8 +18,8 @@ const CONNECT_WITHIN = 5000;
 /** SQLSTATE undefined_table, undefined_column, undefined_function */
 const NOT_MIGRATED = new Set(['42P01', '42703', '42883']);
 
-/** SQLSTATE classes of a database that is starting, stopping or full: connection exception, insufficient resources, operator intervention. */
-const NOT_READY = /^(?:08|53|57P)/;
+/** SQLSTATE of a database that is starting, stopping or has no connection left: class 08, too_many_connections, 57P01 to 57P05. */
+const NOT_READY = /^(?:08|53300|57P)/;
 
 /**
  * Does something on a connection of its own.
