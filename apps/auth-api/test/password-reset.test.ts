@@ -314,14 +314,13 @@ describe('who asks', () => {
 });
 
 test('while Redis is away a reset is 503, and changes nothing', async () => {
+  const { email, key } = await asked();
+  // From here on: its relay sees the mails that are owed too, and no worker takes them from there.
   const own = await startRedis();
   onTestFinished(() => own.stop());
   const stranded = await testApp({ databaseUrl: side.databaseUrl, redisUrl: own.url });
   const store = connectRedis(own.url, 'queueWorker', () => undefined);
   onTestFinished(() => store.disconnect());
-  const email = await activeUser(api);
-  await ask(email);
-  const key = await resetKey(email);
   const [name, record] = [recordName(key), String(await redis.get(recordName(key)))];
   await store.set(name, record, 'PX', 900_000 + JSON.parse(record).renewal_ms);
   // It answers what is asked and takes no more writes: so it is when it is full.
