@@ -161,6 +161,16 @@ test('the API has a thread that hashes for each core of its limit, not of the no
   expect(literals.join('\n')).toMatch(/^TRUSTED_PROXIES=./m);
 });
 
+test('the pod of the command line is one the namespace lets in, and has the database by reference', () => {
+  const { spec } = JSON.parse(readFileSync(join(k8s, 'cli.json'), 'utf8')) as Pod;
+  const api = podOf(named('Deployment', 'auth-api')).spec;
+  expect(spec.securityContext).toEqual(api.securityContext);
+  expect(spec).toMatchObject({ automountServiceAccountToken: false, enableServiceLinks: false });
+  expect(spec.containers.map(({ securityContext }) => securityContext)).toEqual([api.containers[0]?.securityContext]);
+  const database = api.containers[0]?.env?.find(({ name }) => name === 'DATABASE_URL');
+  expect(spec.containers[0]?.env).toContainEqual(database);
+});
+
 test('the board and the command line reach the API', () => {
   const { ingress } = named('NetworkPolicy', 'auth-api').spec as { ingress: unknown[] };
   expect(JSON.stringify(ingress)).toContain('"values":["mailer-worker","cli"]');
