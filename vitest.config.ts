@@ -16,8 +16,10 @@ const ON_REQUEST = process.env.IMAGES === undefined ? ['packages/infra-checks/te
 
 const common = {
   // Suites talk to real servers and spawn real processes on as little as two cores.
-  testTimeout: 30_000,
+  testTimeout: 60_000,
   hookTimeout: 60_000,
+  setupFiles: ['packages/dev-stack/src/test-patience.ts'],
+  expect: { poll: { timeout: 20_000 } },
 };
 
 export default defineConfig({

@@ -40,7 +40,7 @@ afterAll(async () => {
 // Whatever happened, in the end nothing is owed, and the worker has nothing in its hands.
 afterEach(async () => {
   await database.settled();
-  await vi.waitFor(async () => expect(await queue.getActiveCount()).toBe(0), { timeout: 5000 });
+  await vi.waitFor(async () => expect(await queue.getActiveCount()).toBe(0));
 });
 
 // Frozen, the worker takes no mail until it is let go: what one does that starts only then, for a fraction of the work.
@@ -128,9 +128,9 @@ describe('the relay', () => {
     const api = await startApp(EAGER);
     const emails = [newAddress(), newAddress()];
     for (const email of emails) await api.register(email);
-    await vi.waitFor(async () => expect(await queue.getWaitingCount()).toBe(2), { timeout: 5000 });
+    await vi.waitFor(async () => expect(await queue.getWaitingCount()).toBe(2));
     await tellAll(redis, (server) => server.flushall());
-    await vi.waitFor(async () => expect(await queue.getWaitingCount()).toBe(2), { timeout: 5000 });
+    await vi.waitFor(async () => expect(await queue.getWaitingCount()).toBe(2));
     expect(api.logs.some((line) => line.includes('jobs were lost'))).toBe(true);
     startWorker();
     await expectOneMailEach(emails, activateIn(api));
@@ -140,20 +140,17 @@ describe('the relay', () => {
     const api = await startApp(EAGER);
     const email = newAddress();
     await api.register(email);
-    await vi.waitFor(async () => expect(await queue.getWaitingCount()).toBe(1), { timeout: 5000 });
+    await vi.waitFor(async () => expect(await queue.getWaitingCount()).toBe(1));
     const publishedAt = async () => (await database.owed())[0]?.published_at?.getTime() ?? 0;
     const first = await publishedAt();
     // A pass that finds the job touches the row: three passes were made.
     let passes = 0;
     for (let last = first; passes < 3; passes += 1)
-      last = await vi.waitFor(
-        async () => {
-          const now = await publishedAt();
-          expect(now).toBeGreaterThan(last);
-          return now;
-        },
-        { timeout: 5000 },
-      );
+      last = await vi.waitFor(async () => {
+        const now = await publishedAt();
+        expect(now).toBeGreaterThan(last);
+        return now;
+      });
     expect(await queue.getWaitingCount()).toBe(1);
     expect(api.logs.filter((line) => line.includes('jobs were lost'))).toEqual([]);
     startWorker();
@@ -211,9 +208,7 @@ describe('the relay', () => {
     );
     await api.register(blocked);
     await side.mail.waitFor(blocked);
-    await vi.waitFor(() => expect(api.logs.some((line) => line.includes('the mail relay cannot work'))).toBe(true), {
-      timeout: 5000,
-    });
+    await vi.waitFor(() => expect(api.logs.some((line) => line.includes('the mail relay cannot work'))).toBe(true));
     expect(await redis.scard(redisKeys().mailAccepted)).toBe(1);
     await database.rows('DROP FUNCTION refuse CASCADE');
     await expectOneMailEach([blocked], activateIn(api));
@@ -226,7 +221,7 @@ test('a worker away for longer than ACTIVATION_KEY_TTL mails a key with its full
   const api = await startApp();
   const email = newAddress();
   await api.register(email);
-  await vi.waitFor(async () => expect(await queue.getWaitingCount()).toBe(1), { timeout: 5000 });
+  await vi.waitFor(async () => expect(await queue.getWaitingCount()).toBe(1));
   // An hour passes: four times the life of a key.
   const HOUR = 3_600_000;
   await database.rows(

@@ -127,14 +127,12 @@ describe('a failed mail', () => {
     const relay = await all.database.begin();
     await relay.query('SELECT FROM mail_outbox WHERE id = $1 FOR UPDATE', [id]);
     const discarded = all.act('DELETE', `/failed-mails/${id}`);
-    await vi.waitFor(
-      async () =>
-        expect(
-          await all.database.rows(
-            `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%mail_outbox%'`,
-          ),
-        ).not.toEqual([]),
-      { timeout: 5000 },
+    await vi.waitFor(async () =>
+      expect(
+        await all.database.rows(
+          `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%mail_outbox%'`,
+        ),
+      ).not.toEqual([]),
     );
     // Its row is not its own yet, so the job must still be there: a crash now loses nothing.
     expect(await all.queue.getJobState(id)).toBe('failed');
@@ -165,7 +163,7 @@ describe('a failed mail', () => {
     try {
       for (const method of ['POST', 'DELETE'] as const) {
         const url = `/failed-mails/${id}${method === 'POST' ? '/retry' : ''}`;
-        await vi.waitFor(async () => expect((await all.act(method, url)).statusCode).toBe(500), { timeout: 5000 });
+        await vi.waitFor(async () => expect((await all.act(method, url)).statusCode).toBe(500));
       }
       expect(await all.queue.getJobState(id)).toBe('failed');
     } finally {

@@ -91,14 +91,14 @@ describe('a mail server that drops every packet', () => {
       });
       await harness.start(start);
       for (let n = 0; n < before; n += 1) await harness.add('activation');
-      await vi.waitFor(async () => expect(await harness.redis.scard(harness.keys.mailAccepted)).toBe(before), 5_000);
+      await vi.waitFor(async () => expect(await harness.redis.scard(harness.keys.mailAccepted)).toBe(before));
 
       wire.goDark();
       const owed = [];
       for (let n = 0; n < 12; n += 1) owed.push(await harness.add('activation'));
-      await vi.waitFor(() => expect(harness.logLines.join('\n')).toContain('no mail server takes mails'), 5_000);
+      await vi.waitFor(() => expect(harness.logLines.join('\n')).toContain('no mail server takes mails'));
       // None is put off.
-      await vi.waitFor(async () => expect(await harness.queue.getWaitingCount()).toBe(owed.length), 5_000);
+      await vi.waitFor(async () => expect(await harness.queue.getWaitingCount()).toBe(owed.length));
 
       wire.heal();
       const arrived = await vi.waitFor(() => {
@@ -175,6 +175,6 @@ describe('a look for the mail server', () => {
     const watch = createMailServerWatch({ verify: async () => looks.shift(), pause: () => undefined, resume, logger });
     onTestFinished(() => watch.close());
     watch.away('a test');
-    await vi.waitFor(() => expect(resume).toHaveBeenCalledOnce(), 3_000);
+    await vi.waitFor(() => expect(resume).toHaveBeenCalledOnce());
   });
 });

@@ -112,7 +112,7 @@ describe('an imported account', () => {
             `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%UPDATE users%'`,
           ),
         ).toHaveLength(1),
-      { timeout: 5000, interval: 10 },
+      { interval: 10 },
     );
     await change.query('COMMIT');
     await change.end();
@@ -288,7 +288,7 @@ describe('a file', () => {
               AND application_name <> 'latchkey'`,
           ),
         ).toHaveLength(1),
-      { timeout: 5000, interval: 20 },
+      { interval: 20 },
     );
     pipe.end(lines.slice(BATCH).join('\n'));
     const { exit, out } = await tried;
