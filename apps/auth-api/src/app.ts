@@ -5,7 +5,7 @@ import { createServer } from 'node:http';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import { emailKey } from '@latchkey/shared/account-fields';
 import { connectDatabase } from '@latchkey/shared/database';
-import { connectRedis, onServerChange } from '@latchkey/shared/redis-connections';
+import { connectRedis, onServerChange, type RedisProfile } from '@latchkey/shared/redis-connections';
 import { redisKeys } from '@latchkey/shared/redis-keys';
 import type { Tracing } from '@latchkey/shared/tracing';
 import { createRevocationCopy } from '@latchkey/verifier/revocation-copy';
@@ -112,13 +112,23 @@ export interface AppOptions {
   relay?: Pick<MailRelayOptions, 'lostAfter' | 'searchEvery'>;
   /** How soon an instance learns that another one has changed the keys. */
   signingKeys?: Pick<SigningKeysOptions, 'readEvery'>;
+  /** How many times longer than in production a store's answer may take: for tests that do not ask how fast the machine is. */
+  patience?: number;
 }
 
 /**
  * Builds the app; it listens when told to. Nothing has to be up: what is down is named by `/readyz` and refused by the requests that
  * need it, until it is back.
  */
-export async function buildApp({ env, logger, tracing, namespace, stopping = () => false, ...given }: AppOptions) {
+export async function buildApp({
+  env,
+  logger,
+  tracing,
+  namespace,
+  stopping = () => false,
+  patience = 1,
+  ...given
+}: AppOptions) {
   const app = fastify({
     loggerInstance: logger,
     // plugins/request-log.ts writes the one line a request gets.
@@ -169,13 +179,14 @@ export async function buildApp({ env, logger, tracing, namespace, stopping = () 
     logger.warn({ err: error, dependency }, 'connection trouble');
   };
   const keys = redisKeys(namespace);
-  const db = connectDatabase(env.DATABASE_URL, reportLost('postgresql'));
-  const redis = connectRedis(env.REDIS_URL, 'store', reportLost('redis'));
-  const queueConnection = connectRedis(env.REDIS_URL, 'queueProducer', reportLost('redis'));
+  const db = connectDatabase(env.DATABASE_URL, reportLost('postgresql'), { patience });
+  const connect = (profile: RedisProfile) => connectRedis(env.REDIS_URL, profile, reportLost('redis'), patience);
+  const redis = connect('store');
+  const queueConnection = connect('queueProducer');
 
   const epochs = createEpochs(redis, keys);
   const revocationCopy = createRevocationCopy({
-    redis: connectRedis(env.REDIS_URL, 'follower', reportLost('redis')),
+    redis: connect('follower'),
     stream: keys.revocations,
     epochKey: keys.epoch,
     lagMax: env.REVOCATION_LAG_MAX_MS,

@@ -33,10 +33,15 @@ export interface TestAppOptions extends Partial<Stores> {
   namespace?: string;
   relay?: NonNullable<AppOptions['relay']>;
   signingKeys?: NonNullable<AppOptions['signingKeys']>;
+  /** 1 where a test takes a store away and asks how soon that is noticed. */
+  patience?: number;
 }
 
 /** Milliseconds: a machine with two cores that runs every suite at once is slow, not broken. */
 const READY_WITHIN = { timeout: 40_000 };
+
+/** How many times longer than in production stores may take to answer, and news of a revocation to come, where no test asks for that. */
+export const PATIENCE = 10;
 
 /** The environment both apps of a test get. */
 export function testEnvironment({ databaseUrl, redisUrl }: Stores, more: Record<string, string> = {}) {
@@ -58,13 +63,23 @@ export function testEnvironment({ databaseUrl, redisUrl }: Stores, more: Record<
  * The app as `main.ts` builds it, without listening; closed when the test (or, called in `beforeAll`, its suite) is over.
  * Every answer is held against the OpenAPI document: a status without a schema fails the test.
  */
-export async function startTestApp({ env = {}, namespace, relay, signingKeys, ...stores }: TestAppOptions = {}) {
+export async function startTestApp({
+  env = {},
+  namespace,
+  relay,
+  signingKeys,
+  patience = PATIENCE,
+  ...stores
+}: TestAppOptions = {}) {
   const database = stores.databaseUrl === undefined ? await createTestDatabase(inject('databaseUrl')) : undefined;
   const databaseUrl = stores.databaseUrl ?? database?.url ?? '';
   const redisUrl = stores.redisUrl ?? inject('redisUrl');
   const logs: string[] = [];
   const app = await buildApp({
-    env: readEnv(testEnvironment({ databaseUrl, redisUrl }, env)),
+    env: readEnv(
+      testEnvironment({ databaseUrl, redisUrl }, { REVOCATION_LAG_MAX_MS: String(2000 * patience), ...env }),
+    ),
+    patience,
     logger: createLogger('auth-api', env.LOG_LEVEL ?? 'info', { write: (line) => logs.push(line) }),
     // Suites share one Redis; one with a Redis of its own uses production's names, as its worker does.
     namespace:

@@ -116,18 +116,34 @@ class WatchedMaster extends SentinelConnector {
   }
 }
 
+/** How long an answer may take, so many times as long. */
+const timeLimits = (
+  { commandTimeout, socketTimeout }: { readonly commandTimeout?: number; readonly socketTimeout: number },
+  patience: number,
+) => ({
+  ...(commandTimeout !== undefined && { commandTimeout: commandTimeout * patience }),
+  socketTimeout: socketTimeout * patience,
+});
+
 /**
  * Opens a connection; never throws for a Redis that is away, and heals by itself.
  * @param url `REDIS_URL`, in any of its forms (redis-url.ts)
  * @param onError hears of each connection error; without a listener ioredis prints to the console.
+ * @param patience how many times longer an answer may take; more than 1 is for tests that do not ask how fast the machine is.
  * @throws {Error} for a URL of no known form.
  */
-export function connectRedis(url: string, profile: RedisProfile, onError: (error: Error) => void): RedisConnection {
+export function connectRedis(
+  url: string,
+  profile: RedisProfile,
+  onError: (error: Error) => void,
+  patience = 1,
+): RedisConnection {
   const { cluster, sentinel, server } = parseRedisUrl(url);
   const { enableOfflineQueue, ...behaviour } = profiles[profile];
   const options = {
     ...server,
     ...behaviour,
+    ...timeLimits(behaviour, patience),
     connectTimeout: COMMAND_TIMEOUT,
     // A server that hangs does not say goodbye either.
     disconnectTimeout: COMMAND_TIMEOUT,

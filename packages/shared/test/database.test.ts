@@ -9,7 +9,7 @@ test('a transaction that was given up is rolled back, and nobody is given its co
   const other = new pg.Client({ connectionString: database.url });
   await other.connect();
   // One connection: whoever comes next would have the one that was given up.
-  const db = connectDatabase(database.url, () => undefined, 1);
+  const db = connectDatabase(database.url, () => undefined, { connections: 1 });
   try {
     await other.query(
       'CREATE TABLE things (id INT PRIMARY KEY, n INT NOT NULL); INSERT INTO things VALUES (1, 0), (2, 0)',
