@@ -1,6 +1,7 @@
 /** A link that is dead before its mail is sent is not sent: whatever killed it, wherever the mail is by then. */
 import { hash } from 'node:crypto';
 import { type MailCatcher, startMailCatcher } from '@latchkey/dev-stack/mail-catcher';
+import { tellAll } from '@latchkey/dev-stack/test-redis';
 import { connectRedis, type RedisConnection } from '@latchkey/shared/redis-connections';
 import { redisKeys } from '@latchkey/shared/redis-keys';
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
@@ -152,10 +153,10 @@ test('a link that died while Redis was away is not sent when it is back', async 
   await api.register(email);
   await queueKnows();
   // What Redis answers every write with while its disk is full.
-  await redis.config('SET', 'maxmemory', '1');
+  await tellAll(redis, (server) => server.config('SET', 'maxmemory', '1'));
   await api.post('/v1/activations', { email });
   expect(await database.rows('SELECT FROM mail_withdrawals')).toHaveLength(1);
-  await redis.config('SET', 'maxmemory', '0');
+  await tellAll(redis, (server) => server.config('SET', 'maxmemory', '0'));
   await vi.waitFor(async () => expect(await database.rows('SELECT FROM mail_withdrawals')).toEqual([]), 10_000);
   startWorker();
   await allSent();

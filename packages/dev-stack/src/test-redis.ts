@@ -5,7 +5,7 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { createInterface } from 'node:readline';
-import { Cluster, type Redis } from 'ioredis';
+import { type Cluster, Redis } from 'ioredis';
 import { startRedis } from './redis.ts';
 import { startRedisCluster } from './redis-cluster.ts';
 import { startRedisSentinel } from './redis-sentinel.ts';
@@ -26,17 +26,21 @@ export function startTestRedis(): Promise<TestRedis> {
 }
 
 /** The servers that decide: three of a cluster, else the one. */
-export const mastersOf = (redis: Redis | Cluster): Redis[] =>
-  redis instanceof Cluster ? redis.nodes('master') : [redis];
+export async function mastersOf(redis: Redis | Cluster): Promise<Redis[]> {
+  if (redis instanceof Redis) return [redis];
+  // Until it knows the slots it takes every node for a master, and then lets go of those that are none.
+  if (redis.status !== 'ready') await once(redis, 'ready');
+  return redis.nodes('master');
+}
 
 /** Tells each server the same. */
 export async function tellAll(redis: Redis | Cluster, tell: (server: Redis) => Promise<unknown>): Promise<void> {
-  await Promise.all(mastersOf(redis).map(tell));
+  await Promise.all((await mastersOf(redis)).map(tell));
 }
 
 /** KEYS, of all servers. */
 export async function keysOf(redis: Redis | Cluster, pattern: string): Promise<string[]> {
-  return (await Promise.all(mastersOf(redis).map((server) => server.keys(pattern)))).flat();
+  return (await Promise.all((await mastersOf(redis)).map((server) => server.keys(pattern)))).flat();
 }
 
 /**
@@ -45,8 +49,10 @@ export async function keysOf(redis: Redis | Cluster, pattern: string): Promise<s
  *
  * @returns how to stop.
  */
-async function monitor({ stream }: Redis, onCommand: (line: string) => void): Promise<() => void> {
-  const { remoteAddress: host, remotePort: port } = stream as { remoteAddress?: string; remotePort?: number };
+async function monitor(redis: Redis, onCommand: (line: string) => void): Promise<() => void> {
+  // A node of a cluster is connected to with its first command.
+  await redis.ping();
+  const { remoteAddress: host, remotePort: port } = redis.stream as { remoteAddress?: string; remotePort?: number };
   if (host === undefined || port === undefined) throw new Error('MONITOR: not connected');
   const socket = connect({ host, port });
   const lines = createInterface({ input: socket });
@@ -59,7 +65,7 @@ async function monitor({ stream }: Redis, onCommand: (line: string) => void): Pr
 
 /** MONITOR, of all servers. */
 export async function monitorAll(redis: Redis | Cluster, onCommand: (line: string) => void): Promise<() => void> {
-  const stops = await Promise.all(mastersOf(redis).map((server) => monitor(server, onCommand)));
+  const stops = await Promise.all((await mastersOf(redis)).map((server) => monitor(server, onCommand)));
   return () => {
     for (const stop of stops) stop();
   };

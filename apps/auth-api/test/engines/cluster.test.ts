@@ -86,7 +86,7 @@ test('whoever asks a node that is still being connected to waits for it, and is 
     await nextTurn();
   }
   expect(new Set(await Promise.all(asked))).toEqual(new Set([0]));
-  expect(mastersOf(redis).map(({ status }) => status)).toEqual(['ready', 'ready', 'ready']);
+  expect((await mastersOf(redis)).map(({ status }) => status)).toEqual(['ready', 'ready', 'ready']);
 });
 
 test('the whole way of an account works on six nodes, and no command crosses slots', async () => {
