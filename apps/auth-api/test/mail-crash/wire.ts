@@ -10,7 +10,7 @@ export interface Chunk {
   readonly text: string;
 }
 
-/** @param arrives asked of each chunk before it goes on. */
+/** @param arrives asked of each chunk before it goes on; behind one that does not, nothing does. */
 export async function startWire(link: string, serverPort: number, arrives: (chunk: Chunk) => boolean) {
   let connections = 0;
   const open = new Set<Socket>();
@@ -20,8 +20,10 @@ export async function startWire(link: string, serverPort: number, arrives: (chun
     const upstream = connect(serverPort, '127.0.0.1');
     const join = (from: Socket, to: Socket, toServer: boolean) => {
       open.add(from);
+      let lost = false;
       from.on('data', (data) => {
-        if (arrives({ link, connection, toServer, text: data.toString('latin1') })) to.write(data);
+        lost ||= !arrives({ link, connection, toServer, text: data.toString('latin1') });
+        if (!lost) to.write(data);
       });
       // A dead end is dead for both: the other learns of it as it would from the kernel.
       from.on('error', () => undefined);
