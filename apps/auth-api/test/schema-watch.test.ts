@@ -9,8 +9,8 @@ import { newAddress, type TestApp, testApp } from './test-app.ts';
 const NEWEST = MIGRATIONS.at(-1) ?? '';
 
 /** A migrated database, and what a migration under way or of another release leaves in it. */
-async function database() {
-  const { url, drop } = await createTestDatabase(inject('databaseUrl'));
+async function database(serverUrl = inject('databaseUrl')) {
+  const { url, drop } = await createTestDatabase(serverUrl);
   onTestFinished(drop);
   const client = new pg.Client({ connectionString: url });
   await client.connect();
@@ -124,7 +124,7 @@ test('what is taken away under a running instance ends its work within seconds, 
 });
 
 test('a role that may not read the migrations is told what it lacks', async () => {
-  const { url, client } = await database();
+  const { url, client } = await database(inject('serverUrl'));
   const role = new URL(url).pathname.slice(1).replace('test_', 'role_');
   await client.query(`CREATE ROLE ${role} LOGIN PASSWORD 'secret'`);
   onTestFinished(async () => void (await client.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`)));

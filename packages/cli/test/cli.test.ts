@@ -88,7 +88,7 @@ describe('the command line', () => {
     const role = `full_${randomBytes(6).toString('hex')}`;
     await rows(`CREATE ROLE ${role} LOGIN PASSWORD 'x' CONNECTION LIMIT 0`);
     try {
-      const full = new URL(all.database.url);
+      const full = new URL(all.ownUrl);
       Object.assign(full, { username: role, password: 'x' });
       expect(await latchkey(['client', 'create', 'x', '--scopes', 'admin'], { DATABASE_URL: full.href })).toMatchObject(
         {

@@ -46,6 +46,7 @@ export async function startConsole(redisUrl = inject('redisUrl')) {
     { timeout: 30_000, interval: 50 },
   );
   const environment: Record<string, string> = { DATABASE_URL: database.url };
+  const ownUrl = Object.assign(new URL(database.url), { host: new URL(inject('serverUrl')).host }).href;
 
   /** Runs a command line. @param answer what a person says when asked; undefined: nobody is there. */
   async function latchkey(words: string[], env: Record<string, string> = {}, answer?: boolean) {
@@ -77,7 +78,7 @@ export async function startConsole(redisUrl = inject('redisUrl')) {
   Object.assign(environment, operator);
 
   async function rows<Row extends pg.QueryResultRow>(sql: string, values: readonly unknown[] = []): Promise<Row[]> {
-    const client = new pg.Client({ connectionString: database.url });
+    const client = new pg.Client({ connectionString: ownUrl });
     await client.connect();
     try {
       return (await client.query<Row>(sql, [...values])).rows;
@@ -94,6 +95,8 @@ export async function startConsole(redisUrl = inject('redisUrl')) {
     });
 
   return {
+    /** The database with no pooler before it. */
+    ownUrl,
     database,
     operator,
     /** The lines the API has printed. */

@@ -276,7 +276,7 @@ describe('a file', () => {
     const lines = [...emails, emails[0], emails[0]?.toUpperCase()].map((email) => JSON.stringify({ email }));
     const path = join(folder, 'pipe');
     execFileSync('sh', ['-c', 'mkfifo "$0"', path]);
-    const tried = all.latchkey(['user', 'import', path, '--json', '--dry-run']);
+    const tried = all.latchkey(['user', 'import', path, '--json', '--dry-run'], { DATABASE_URL: all.ownUrl });
     const pipe = createWriteStream(path);
     pipe.write(`${lines.slice(0, BATCH).join('\n')}\n`);
     // The file goes on, and what was tried is taken back already.

@@ -15,6 +15,8 @@ declare module 'vitest' {
   interface ProvidedContext {
     /** Admin URL of the run's PostgreSQL, for `createTestDatabase`. */
     readonly databaseUrl: string;
+    /** The same with no pooler before it, for what is PostgreSQL's own: roles, sessions, the locks of a migration. */
+    readonly serverUrl: string;
     /** The run's Redis. Files that run at the same time share it, so each keeps to keys of its own users. */
     readonly redisUrl: string;
   }
@@ -32,6 +34,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
     // `LATCHKEY_TEST_DATABASE=pgbouncer`: every suite reaches PostgreSQL through a pooler in transaction mode.
     const pooler = process.env.LATCHKEY_TEST_DATABASE === 'pgbouncer' && (await startPgBouncer(postgres.adminUrl));
     project.provide('databaseUrl', pooler ? pooler.through(postgres.adminUrl) : postgres.adminUrl);
+    project.provide('serverUrl', postgres.adminUrl);
     project.provide('redisUrl', redis.url);
   } catch (error) {
     // Without a teardown vitest would wait for whatever did start.

@@ -46,7 +46,7 @@ test('the migrations build what schema.prisma says, and nothing is missing', asy
 });
 
 test('migrating again applies nothing, and two at once do not collide', async () => {
-  const database = await createTestDatabase(inject('databaseUrl'));
+  const database = await createTestDatabase(inject('serverUrl'));
   try {
     const client = new pg.Client({ connectionString: database.url });
     await client.connect();
