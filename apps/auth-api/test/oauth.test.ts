@@ -266,7 +266,7 @@ describe('introspection', () => {
     expect(revoked.statusCode).toBe(204);
     expect(await ask(api)).toBe(401);
     // As fast as any revocation is known: well before what was read of it is read again.
-    await expect.poll(() => ask(other), { interval: 10 }).toBe(401);
+    await expect.poll(() => ask(other), { interval: 10, timeout: 5000 }).toBe(401);
   });
 
   test('is for clients with the scope introspect', async () => {

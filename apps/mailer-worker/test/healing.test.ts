@@ -86,7 +86,7 @@ test.each(Object.entries(troubles))('%s', { timeout: 60_000 }, async (_what, { b
   await harness.settled(id);
   expect(harness.catcher.mails(to)).toHaveLength(1);
   // It asks over a connection of its own, which looks again once a second.
-  await vi.waitFor(async () => expect((await worker.app.inject('/readyz')).statusCode).toBe(200));
+  await vi.waitFor(async () => expect((await worker.app.inject('/readyz')).statusCode).toBe(200), 5_000);
 });
 
 /** A port that takes connections and says nothing. */

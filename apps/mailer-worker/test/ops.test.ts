@@ -121,7 +121,7 @@ describe('/readyz', () => {
         expect((await ask(app, '/livez')).statusCode).toBe(200);
         expect((await ask(app, '/metrics')).body).toContain('process_cpu_seconds_total');
         redis.thaw();
-        await vi.waitFor(async () => expect((await ask(app, '/readyz')).statusCode).toBe(200));
+        await vi.waitFor(async () => expect((await ask(app, '/readyz')).statusCode).toBe(200), 5_000);
       });
     } finally {
       await redis.stop();

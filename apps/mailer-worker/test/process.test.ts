@@ -190,7 +190,7 @@ describe('Redis, restarted', () => {
       expect(other.catcher.mails(flying.to)).toHaveLength(1);
       const after = await other.add('activation');
       await other.settled(after.id);
-      await vi.waitFor(async () => expect((await worker.app.inject('/readyz')).statusCode).toBe(200));
+      await vi.waitFor(async () => expect((await worker.app.inject('/readyz')).statusCode).toBe(200), 5_000);
     } finally {
       await other.close();
       await own.stop();
@@ -215,7 +215,7 @@ describe('Redis, restarted', () => {
       await full;
       // Refused at least once more before there is room again.
       const before = await refusals(other);
-      await vi.waitFor(async () => expect(await refusals(other)).toBeGreaterThan(before + 1));
+      await vi.waitFor(async () => expect(await refusals(other)).toBeGreaterThan(before + 1), 5_000);
       await tellAll(other.redis, (server) => server.config('SET', 'maxmemory', '0'));
       await other.settled(id);
       expect(other.catcher.mails(to)).toHaveLength(1);

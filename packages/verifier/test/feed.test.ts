@@ -27,7 +27,7 @@ test('an issuer that tells of an epoch from before the one that is known is hear
   });
   onTestFinished(() => feed.close());
   // What it says once the issuer has no more to tell.
-  await vi.waitFor(() => expect(seen).toContain('ended'));
+  await vi.waitFor(() => expect(seen).toContain('ended'), { timeout: 5000 });
   expect(epochs).toEqual([]);
   const issued = (issuedAt: number) => feed.denies({ userId: 'ada', sessionId: 'phone', issuedAt });
   expect([issued(1999), issued(2000)]).toEqual([true, false]);

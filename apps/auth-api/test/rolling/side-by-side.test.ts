@@ -76,7 +76,7 @@ const statusOf = (asked: Promise<unknown>) =>
   );
 /** Its copy of the log hears of it. */
 const refuses = (ask: Ask, tokens: Tokens) =>
-  vi.waitFor(async () => expect(await statusOf(verify(ask, tokens))).toBe(401), { interval: 10 });
+  vi.waitFor(async () => expect(await statusOf(verify(ask, tokens))).toBe(401), { timeout: 5000, interval: 10 });
 
 describe.each([
   ['the release before', 'this release'],

@@ -95,6 +95,7 @@ test('is known to the other instance too, without it asking anyone; to an opaque
   expect(await suite.verify(opaque.access_token, suite.other)).toBe(401);
   expect((await end('/current', jwt.access_token)).statusCode).toBe(204);
   await vi.waitFor(async () => expect(await suite.verify(jwt.access_token, suite.other)).toBe(401), {
+    timeout: 5000,
     interval: 2,
   });
 });

@@ -4,6 +4,8 @@ import { type SessionSuite, startSessionSuite, type TestUser } from './session-s
 
 const LIMIT = 3;
 
+const POLL = { timeout: 5000 };
+
 let suite: SessionSuite;
 let limited: TestApp;
 beforeAll(async () => {
@@ -25,7 +27,7 @@ test('the oldest goes, with its access and refresh token, on every instance', as
   expect(newest.first_session).toBe(false);
   expect(await ids(user)).toEqual(idsOf(newest, ...kept));
   expect(await suite.verify(oldest.access_token)).toBe(401);
-  await expect.poll(() => suite.verify(oldest.access_token, suite.other)).toBe(401);
+  await expect.poll(() => suite.verify(oldest.access_token, suite.other), POLL).toBe(401);
   for (const instance of [suite.api, suite.other])
     expect(await suite.refusal(oldest.refresh_token, instance)).toEqual([401, 'session_revoked']);
   for (const { access_token } of [newest, ...kept]) expect(await suite.verify(access_token)).toBe(200);

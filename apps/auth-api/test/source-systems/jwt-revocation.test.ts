@@ -11,6 +11,8 @@ import { testApp } from '../test-app.ts';
 
 const DAY = 86_400;
 
+const POLL = { timeout: 5000 };
+
 let suite: SessionSuite;
 beforeAll(async () => {
   suite = await startSessionSuite();
@@ -34,7 +36,7 @@ describe('denying one token', () => {
     expectProblem(await suite.api.get('/v1/verify', tokens.access_token), { status: 401, code: 'session_revoked' });
     expectProblem(await suite.api.get('/v1/me', tokens.access_token), { status: 401, code: 'session_revoked' });
     expect(await suite.introspect(tokens.access_token)).toEqual({ active: false });
-    await expect.poll(() => suite.verify(tokens.access_token, suite.other)).toBe(401);
+    await expect.poll(() => suite.verify(tokens.access_token, suite.other), POLL).toBe(401);
   });
 
   test('can be repeated, and leaves the user’s other devices and everybody else alone', async () => {
