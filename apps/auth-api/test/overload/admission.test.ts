@@ -171,6 +171,27 @@ describe('who waits too long', () => {
     expect(begun.filter((name) => name === 'passwords')).toHaveLength(2);
     expect(come('passwords').response.statusCode).toBe(200);
   });
+
+  test('is refused after a tenth of a second once somebody has waited for a second without a break', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    const { come, metrics } = startAdmission();
+    const come3 = () => [1, 2, 3].map(() => come('rest').response.statusCode);
+    come3();
+    come3();
+    // As many as have room in a turn, so that somebody always waits, for a turn or two.
+    for (let turns = 0; turns < 30; turns += 1) {
+      expect(come3()).toEqual([200, 200, 200]);
+      vi.advanceTimersByTime(40);
+      await turn();
+    }
+    vi.advanceTimersByTime(101);
+    expect(come3()).toEqual([503, 503, 503]);
+    // Until nobody waits: then a second is no longer than before.
+    await vi.waitFor(async () => expect(await metrics.registry.metrics()).toMatch(/^latchkey_waiting_requests 0$/m));
+    for (let n = 0; n < 3; n += 1) come3();
+    vi.advanceTimersByTime(900);
+    expect(come3()).toEqual([200, 200, 200]);
+  });
 });
 
 describe('as many as may be under way', () => {
