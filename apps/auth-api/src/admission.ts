@@ -11,6 +11,7 @@ import type { Logger } from 'pino';
 import type { Metrics } from './metrics.ts';
 import { requestId } from './plugins/request-log.ts';
 import { Problem, problemBody } from './problems.ts';
+import { createQueuePatience } from './queue-patience.ts';
 
 /**
  * By class, the first to be served first: milliseconds of the thread that a request takes, in one turn and in those after it, and how many may
@@ -41,11 +42,7 @@ const FOLLOW = { down: 0.7, up: 0.2, least: 0.1 };
 export const roomAfter = (room: number, took: number): number =>
   Math.min(TURN.begins, took > TURN.takes ? Math.max(room * FOLLOW.down, took * FOLLOW.least) : room + FOLLOW.up);
 
-/**
- * Milliseconds the first of a class may have waited: from then on who comes is refused, and after twice as many so is the first. A queue that has not
- * been empty for as long is no burst but too much: who comes then would wait for nothing but to be refused, hence the second bound (Nichols and
- * Jacobson, "Controlling Queue Delay", 2012, as servers have it in Maurer, "Fail at Scale", 2015).
- */
+/** Milliseconds the first of a class may have waited: from then on who comes is refused, and after twice a burst's so is the first. */
 const PATIENCE = { burst: 1000, standing: 100 };
 /** Seconds until a refused caller should come again, at least and at most: not all of them at once. */
 const COME_AGAIN = { soonest: 1, latest: 4 };
@@ -101,8 +98,7 @@ export interface AdmissionOptions {
 export function createAdmission({ metrics, logger, passwordsFull }: AdmissionOptions) {
   const underWay = byClass(() => 0);
   const waiting = byClass((): Entering[] => []);
-  /** Milliseconds: when nobody waited last. */
-  const emptyAt = byClass(() => 0);
+  const isLate = byClass(() => createQueuePatience(PATIENCE));
   /** Milliseconds of work begun in this turn. */
   let begun = 0;
   /** As many may be. */
@@ -180,16 +176,6 @@ export function createAdmission({ metrics, logger, passwordsFull }: AdmissionOpt
     setImmediate(turn);
   }
 
-  /** Whether who comes would wait for too long. */
-  function isLate(name: RequestClass, now: number): boolean {
-    const [first] = waiting[name];
-    if (first === undefined) {
-      emptyAt[name] = now;
-      return false;
-    }
-    return now - first.since > (now - emptyAt[name] > PATIENCE.burst ? PATIENCE.standing : PATIENCE.burst);
-  }
-
   const waits = (): number => names.reduce((sum, name) => sum + waiting[name].length, 0);
   metrics.gauge('latchkey_waiting_requests', 'Requests that wait for a turn', waits);
 
@@ -204,7 +190,11 @@ export function createAdmission({ metrics, logger, passwordsFull }: AdmissionOpt
       const since = performance.now();
       const entering = { since, request, response, go };
       const { takes, most } = CLASSES[name];
-      if (underWay[name] >= most || isLate(name, since) || (name === 'passwords' && passwordsFull())) {
+      if (
+        underWay[name] >= most ||
+        isLate[name](waiting[name][0]?.since, since) ||
+        (name === 'passwords' && passwordsFull())
+      ) {
         refuse(name, entering);
         return;
       }

@@ -60,17 +60,32 @@ test('who has waited half a minute for a thread is refused; the others are serve
   expect(passwords.queued()).toBe(0);
 });
 
-test('no more are let in while those that wait have work for two seconds, as fast as the threads are', async () => {
+test('no more are let in when the first in line has waited two seconds, or half of one where there has been a line for two', async () => {
   vi.useFakeTimers({ toFake: ['performance'] });
   onTestFinished(() => void vi.useRealTimers());
   const passwords = createPasswords();
-  const checks = Array.from({ length: 10 * availableParallelism() }, () => passwords.verify(PASSWORD, undefined));
+  const check = () => passwords.verify(PASSWORD, undefined);
+  const atOnce = 2 * availableParallelism();
+  // No thread's answer is seen before a turn of the event loop has ended.
+  const checks = Array.from({ length: atOnce + 1 }, check);
+  vi.advanceTimersByTime(1990);
   expect(passwords.full()).toBe(false);
-  vi.advanceTimersByTime(10_000);
+  checks.push(...Array.from({ length: atOnce }, check));
+  vi.advanceTimersByTime(11);
+  expect(passwords.full()).toBe(true);
+  // The first has its turn; behind it one has waited for a moment.
   await Promise.race(checks);
+  expect(passwords.queued()).toBeGreaterThan(0);
+  expect(passwords.full()).toBe(false);
+  vi.advanceTimersByTime(490);
   expect(passwords.full()).toBe(true);
   await Promise.all(checks);
   expect(passwords.full()).toBe(false);
+  vi.advanceTimersByTime(2001);
+  const again = Array.from({ length: atOnce + 1 }, check);
+  vi.advanceTimersByTime(1990);
+  expect(passwords.full()).toBe(false);
+  await Promise.all(again);
 });
 
 describe('logins whose passwords are being checked when the app closes', () => {

@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import { NO_PASSWORD } from '@latchkey/shared/password-hashes';
 import { Piscina } from 'piscina';
 import { Problem } from '../problems.ts';
+import { createQueuePatience } from '../queue-patience.ts';
 import type { StrengthTask } from './password-strength-worker.ts';
 import type { PasswordCheck, PasswordTask, PasswordTaskResult } from './password-worker.ts';
 
@@ -11,8 +12,8 @@ import type { PasswordCheck, PasswordTask, PasswordTaskResult } from './password
  * that it is more honest to say come back than to let everyone wait.
  */
 const QUEUE_PER_THREAD = 128;
-/** Milliseconds of work that wait when no more is let in; what is let in at once may be more. */
-const ENOUGH = 2000;
+/** Milliseconds the first in line may have waited when no more is let in. */
+const ENOUGH = { burst: 2000, standing: 500 };
 /**
  * Milliseconds anybody waits at most: the threads give way to what is quicker, and their cores may be shared out in small parts. Far more than a
  * full queue takes on cores of our own (1.3 s): a few hundred who came at once are all served where every hash takes ten times as long.
@@ -81,23 +82,19 @@ export function createPasswords() {
   let waiting = 0;
   let closed = false;
   /** Those that no thread has been given yet, the oldest first. */
-  const line = new Set<{ go: () => void }>();
+  const line = new Set<{ since: number; go: () => void }>();
+  const isLate = createQueuePatience(ENOUGH);
   let atOnce = 0;
-  /** Milliseconds from the end of a task to the next, while some wait: a mean of the last ten or so. */
-  let pace = 0;
-  let endedAt = 0;
-
   const full = (work: number): boolean => waiting + work > MOST_WORK;
 
   /** Waits for a thread. */
   async function turn(): Promise<void> {
     if (atOnce < AT_ONCE) {
-      if (atOnce === 0) endedAt = performance.now();
       atOnce += 1;
       return;
     }
     await new Promise<void>((go, refuse) => {
-      const one = { go };
+      const one = { since: performance.now(), go };
       line.add(one);
       setTimeout(() => {
         if (line.delete(one)) refuse(tooMuch());
@@ -106,14 +103,11 @@ export function createPasswords() {
   }
 
   function nextTurn(): void {
-    const now = performance.now();
     const [first] = line;
     if (first) {
-      pace += (now - endedAt - pace) / 10;
       line.delete(first);
       first.go();
     } else atOnce -= 1;
-    endedAt = now;
   }
 
   /** Begins what is so much work, unless too much is waiting. */
@@ -170,7 +164,10 @@ export function createPasswords() {
     },
 
     /** Whether no more should be let in: one more would be refused, or would wait for long. */
-    full: (): boolean => full(1) || waiting * pace > ENOUGH,
+    full(): boolean {
+      const [first] = line;
+      return isLate(first?.since, performance.now()) || full(1);
+    },
     /** Tasks that wait for a thread. */
     queued: (): number => line.size + hashing.queueSize,
     /** As many may; of hashes of other systems, fewer. */
