@@ -60,7 +60,7 @@ test('who has waited half a minute for a thread is refused; the others are serve
   expect(passwords.queued()).toBe(0);
 });
 
-test('no more are let in when the first in line has waited two seconds, or half of one where there has been a line for two', async () => {
+test('no more are let in when the first in line has waited two seconds, or half of one when that has been so for two', async () => {
   vi.useFakeTimers({ toFake: ['performance'] });
   onTestFinished(() => void vi.useRealTimers());
   const passwords = createPasswords();

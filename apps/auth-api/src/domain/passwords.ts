@@ -85,6 +85,7 @@ export function createPasswords() {
   const line = new Set<{ since: number; go: () => void }>();
   const isLate = createQueuePatience(ENOUGH);
   let atOnce = 0;
+
   const full = (work: number): boolean => waiting + work > MOST_WORK;
 
   /** Waits for a thread. */

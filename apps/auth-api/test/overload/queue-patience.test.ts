@@ -4,28 +4,39 @@ import { createQueuePatience } from '../../src/queue-patience.ts';
 
 const BOUNDS = { burst: 1000, standing: 100 };
 
+/** Whoever comes, every 10 ms, finds that the first has waited for so long. @returns which of them were told that it is too long. */
+function stand(isLate: ReturnType<typeof createQueuePatience>, waited: number, from: number, until: number) {
+  const late: number[] = [];
+  for (let now = from; now <= until; now += 10) if (isLate(now - waited, now)) late.push(now);
+  return late;
+}
+
 test('a burst may wait for long', () => {
   const isLate = createQueuePatience(BOUNDS);
   expect(isLate(undefined, 0)).toBe(false);
   expect([0, 500, 1000, 1001].map((now) => isLate(0, now))).toEqual([false, false, false, true]);
 });
 
-/** Whoever comes every 10 ms finds the first to have waited for 50, from 0 to `until`. */
-function stand(isLate: ReturnType<typeof createQueuePatience>, until: number) {
-  for (let now = 0; now <= until; now += 10) expect(isLate(Math.max(0, now - 50), now)).toBe(false);
-}
-
-test('a queue that was there for as long has less time', () => {
+test('a queue that has been long for as long must be short', () => {
   const isLate = createQueuePatience(BOUNDS);
-  stand(isLate, 1000);
-  expect([1100, 1101].map((now) => isLate(1000, now))).toEqual([false, true]);
+  // The first that is seen came at 0.
+  expect(stand(isLate, 150, 150, 1020)).toEqual([1010, 1020]);
+  expect(stand(isLate, 100, 1030, 1100)).toEqual([]);
+  expect(stand(isLate, 101, 1110, 1110)).toEqual([1110]);
 });
 
-test('that it was empty for a moment does not make it a burst; that nobody was seen to wait for as long does', () => {
+test('a queue that is always short may become a burst', () => {
   const isLate = createQueuePatience(BOUNDS);
-  stand(isLate, 1500);
+  expect(stand(isLate, 100, 100, 5000)).toEqual([]);
+  expect(isLate(4900, 5900)).toBe(false);
+});
+
+test('that it was short or empty for a moment changes nothing; that it was for as long as a burst may wait does', () => {
+  const isLate = createQueuePatience(BOUNDS);
+  stand(isLate, 150, 150, 1500);
   expect(isLate(undefined, 1600)).toBe(false);
-  expect([2000, 2101].map((now) => isLate(2000, now))).toEqual([false, true]);
+  expect(stand(isLate, 50, 1610, 2000)).toEqual([]);
+  expect(isLate(2300, 2450)).toBe(true);
   expect(isLate(undefined, 3000)).toBe(false);
-  expect([3102, 3300].map((now) => isLate(3102, now))).toEqual([false, false]);
+  expect(isLate(3300, 3451)).toBe(false);
 });
