@@ -44,6 +44,11 @@ export const roomAfter = (room: number, took: number): number =>
 
 /** Milliseconds the first of a class may have waited: from then on who comes is refused, and after twice a burst's so is the first. */
 const PATIENCE = { burst: 1000, standing: 100 };
+/**
+ * Milliseconds in which nothing is begun after each turn, as long as somebody was late within a burst's time: what verifies does not only wait for the turn
+ * but for the processor, which the stores need for what was begun.
+ */
+const PAUSE = 2;
 /** Seconds until a refused caller should come again, at least and at most: not all of them at once. */
 const COME_AGAIN = { soonest: 1, latest: 4 };
 const comeAgain = (): number =>
@@ -104,7 +109,9 @@ export function createAdmission({ metrics, logger, passwordsFull }: AdmissionOpt
   /** As many may be. */
   let room: number = TURN.begins;
   let turning = false;
-  /** Milliseconds: when the next turn was asked for. While one is, the event loop waits for nothing else. */
+  /** Milliseconds: when somebody came too late last. */
+  let lateAt = Number.NEGATIVE_INFINITY;
+  /** Milliseconds: when the next turn was asked for. From then on the event loop waits for nothing else. */
   let askedAt = 0;
   /** Since the log told of it. */
   let refused = byClass(() => 0);
@@ -166,14 +173,23 @@ export function createAdmission({ metrics, logger, passwordsFull }: AdmissionOpt
     const now = performance.now();
     room = roomAfter(room, now - askedAt);
     for (const name of names) serve(name, now);
-    if (waits() > 0) takeTurn();
+    if (waits() === 0) return;
+    if (now - lateAt > PATIENCE.burst) takeTurn();
+    else {
+      turning = true;
+      setTimeout(askForTurn, PAUSE);
+    }
+  }
+
+  function askForTurn(): void {
+    askedAt = performance.now();
+    setImmediate(turn);
   }
 
   function takeTurn(): void {
     if (turning) return;
     turning = true;
-    askedAt = performance.now();
-    setImmediate(turn);
+    askForTurn();
   }
 
   const waits = (): number => names.reduce((sum, name) => sum + waiting[name].length, 0);
@@ -190,11 +206,9 @@ export function createAdmission({ metrics, logger, passwordsFull }: AdmissionOpt
       const since = performance.now();
       const entering = { since, request, response, go };
       const { takes, most } = CLASSES[name];
-      if (
-        underWay[name] >= most ||
-        isLate[name](waiting[name][0]?.since, since) ||
-        (name === 'passwords' && passwordsFull())
-      ) {
+      const late = isLate[name](waiting[name][0]?.since, since);
+      if (late) lateAt = since;
+      if (late || underWay[name] >= most || (name === 'passwords' && passwordsFull())) {
         refuse(name, entering);
         return;
       }

@@ -195,6 +195,29 @@ describe('who waits too long', () => {
   });
 });
 
+test('while some come too late the turns that begin something have a pause between them, in which the others get on', async () => {
+  vi.useFakeTimers({ toFake: ['performance', 'setTimeout'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const { come, begun } = startAdmission();
+  for (let n = 0; n < 20; n += 1) come('rest');
+  for (let turns = 1; turns < 4; turns += 1) {
+    expect(begun).toHaveLength(3 * turns);
+    await turn();
+  }
+  vi.advanceTimersByTime(1001);
+  expect(come('rest').response.statusCode).toBe(503);
+  await turn();
+  const { length } = begun;
+  await turn();
+  await turn();
+  expect(begun).toHaveLength(length);
+  come('vital');
+  expect(begun.at(-1)).toBe('vital');
+  vi.advanceTimersByTime(2);
+  await turn();
+  expect(begun.length).toBeGreaterThan(length + 1);
+});
+
 describe('as many as may be under way', () => {
   test.each([
     ['vital', 1000],
