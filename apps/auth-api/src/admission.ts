@@ -43,7 +43,7 @@ export const roomAfter = (room: number, took: number): number =>
   Math.min(TURN.begins, took > TURN.takes ? Math.max(room * FOLLOW.down, took * FOLLOW.least) : room + FOLLOW.up);
 
 /** Milliseconds the first of a class may have waited: from then on who comes is refused, and after twice a burst's so is the first. */
-const PATIENCE = { burst: 1000, standing: 100 };
+const PATIENCE = { burst: 1000, standing: 250 };
 /**
  * Milliseconds in which nothing is begun after each turn, as long as somebody was late within a burst's time: what verifies does not only wait for the turn
  * but for the processor, which the stores need for what was begun.

@@ -3,7 +3,6 @@ import { availableParallelism } from 'node:os';
 import { NO_PASSWORD } from '@latchkey/shared/password-hashes';
 import { Piscina } from 'piscina';
 import { Problem } from '../problems.ts';
-import { createQueuePatience } from '../queue-patience.ts';
 import type { StrengthTask } from './password-strength-worker.ts';
 import type { PasswordCheck, PasswordTask, PasswordTaskResult } from './password-worker.ts';
 
@@ -12,8 +11,8 @@ import type { PasswordCheck, PasswordTask, PasswordTaskResult } from './password
  * that it is more honest to say come back than to let everyone wait.
  */
 const QUEUE_PER_THREAD = 128;
-/** Milliseconds the first in line may have waited when no more is let in. */
-const ENOUGH = { burst: 2000, standing: 500 };
+/** Milliseconds of work that wait when no more is let in; what is let in at once may be more. */
+const ENOUGH = 2000;
 /**
  * Milliseconds anybody waits at most: the threads give way to what is quicker, and their cores may be shared out in small parts. Far more than a
  * full queue takes on cores of our own (1.3 s): a few hundred who came at once are all served where every hash takes ten times as long.
@@ -75,6 +74,12 @@ export const strengthThreads = once(() => poolOf<StrengthTask, boolean>('passwor
 
 const tooMuch = () => new Problem('overloaded', { detail: 'Too many logins and registrations at once', retryAfter: 2 });
 
+/**
+ * @returns milliseconds from the end of a task to the next, where it was `pace` and took so many now: a mean of the last ten or so, and of thirty where
+ * it falls. Threads that starve get on by fits: one must not let in as many as if it went on like that.
+ */
+export const paceAfter = (pace: number, took: number): number => pace + (took - pace) / (took > pace ? 10 : 30);
+
 export type Passwords = ReturnType<typeof createPasswords>;
 
 export function createPasswords() {
@@ -82,20 +87,23 @@ export function createPasswords() {
   let waiting = 0;
   let closed = false;
   /** Those that no thread has been given yet, the oldest first. */
-  const line = new Set<{ since: number; go: () => void }>();
-  const isLate = createQueuePatience(ENOUGH);
+  const line = new Set<{ go: () => void }>();
   let atOnce = 0;
+  /** Milliseconds from the end of a task to the next, while some wait. */
+  let pace = 0;
+  let endedAt = 0;
 
   const full = (work: number): boolean => waiting + work > MOST_WORK;
 
   /** Waits for a thread. */
   async function turn(): Promise<void> {
     if (atOnce < AT_ONCE) {
+      if (atOnce === 0) endedAt = performance.now();
       atOnce += 1;
       return;
     }
     await new Promise<void>((go, refuse) => {
-      const one = { since: performance.now(), go };
+      const one = { go };
       line.add(one);
       setTimeout(() => {
         if (line.delete(one)) refuse(tooMuch());
@@ -104,11 +112,14 @@ export function createPasswords() {
   }
 
   function nextTurn(): void {
+    const now = performance.now();
     const [first] = line;
     if (first) {
+      pace = paceAfter(pace, now - endedAt);
       line.delete(first);
       first.go();
     } else atOnce -= 1;
+    endedAt = now;
   }
 
   /** Begins what is so much work, unless too much is waiting. */
@@ -165,10 +176,7 @@ export function createPasswords() {
     },
 
     /** Whether no more should be let in: one more would be refused, or would wait for long. */
-    full(): boolean {
-      const [first] = line;
-      return isLate(first?.since, performance.now()) || full(1);
-    },
+    full: (): boolean => full(1) || waiting * pace > ENOUGH,
     /** Tasks that wait for a thread. */
     queued: (): number => line.size + hashing.queueSize,
     /** As many may; of hashes of other systems, fewer. */
