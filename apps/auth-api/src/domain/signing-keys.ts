@@ -215,7 +215,7 @@ export function createSigningKeys(options: SigningKeysOptions) {
     /** The public key a token names; undefined for one that is not ours, or was revoked. @throws what PostgreSQL throws while that is not known. */
     async publicJwk(kid: string): Promise<Record<string, string> | undefined> {
       if (copy.deniesKey(kid)) return undefined;
-      // As long as any verifier, and no longer: after that the log forgets which keys are revoked.
+      // For as long as verifiers believe it, and no longer: after that the log forgets which keys are revoked.
       return (await known(BELIEVED_FOR + JWKS_MAX_AGE)).published.get(kid) ?? (await searched(kid));
     },
 
