@@ -1,9 +1,9 @@
 /** One mail job, from the queue to the mail server. The order of the phases is what keeps a mail from being lost, doubled or dead on arrival. */
 import { InvalidMailJob, type MailJob, parseMailJob } from '@latchkey/shared/mail-jobs';
 import type { Span, Tracing } from '@latchkey/shared/tracing';
-import type { SendMailOptions } from 'nodemailer';
+import type { ComposedMail, Composer } from './composer.ts';
 import type { KeyPurpose, MailKeys } from './mail-keys.ts';
-import type { MailContent, Mails } from './mails.ts';
+import type { Mails } from './mails.ts';
 import type { Ended, SendLedger } from './send-ledger.ts';
 import { type MailTransport, readSmtpFailure, type SmtpFailure } from './smtp.ts';
 
@@ -70,18 +70,15 @@ const MAIL_ID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 export interface DeliveryParts {
   readonly ledger: SendLedger;
   readonly mailKeys: MailKeys;
-  readonly mails: Mails;
+  readonly compose: Composer;
   readonly transport: MailTransport;
-  readonly from: string;
-  /** `PUBLIC_URL`: its host is the right side of every Message-ID. */
-  readonly publicUrl: string;
   /** Undefined: traces are off. */
   readonly tracing?: Tracing | undefined;
 }
 
 /** A mail as it will be sent, and the key made for it. */
-interface Composed {
-  readonly content: MailContent;
+interface Written {
+  readonly mail: ComposedMail;
   readonly key?: { readonly purpose: KeyPurpose; readonly key: string };
 }
 
@@ -111,8 +108,7 @@ function endSpan(span: Span, { offered, dataBegun, before, failure }: Conversati
 
 /** @returns the function that delivers one job; it throws {@link DeliveryFailed} and nothing else. */
 export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Promise<Delivered> {
-  const { ledger, mailKeys, mails, transport, from, tracing } = parts;
-  const messageHost = new URL(parts.publicUrl).hostname;
+  const { ledger, mailKeys, compose, transport, tracing } = parts;
   const underway = new Map<string, Promise<Delivered>>();
 
   function parse(job: IncomingJob): MailJob {
@@ -122,73 +118,45 @@ export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Prom
     return parsed;
   }
 
-  /** What the mail says and, if it has a link, the key in it: made now. */
-  async function compose(job: MailJob): Promise<Composed> {
-    const { locale, user_id: userId } = job.payload;
-    const plain = async (mail: (locale: string) => MailContent): Promise<Composed> => ({
-      content: await during('render', async () => mail(locale)),
-    });
-    const linked = async (
-      purpose: KeyPurpose,
-      attempt: number,
-      mail: (locale: string, key: string) => MailContent,
-    ): Promise<Composed> => {
+  /** The mail and, if it has a link, the key in it: made now. */
+  async function write(id: string, job: MailJob): Promise<Written> {
+    const { locale, to, user_id: userId } = job.payload;
+    const composed = (kind: keyof Mails, key?: string) =>
+      during('render', () => compose(kind, locale, { id, to, date: new Date(), key }));
+    const plain = async (kind: keyof Mails): Promise<Written> => ({ mail: await composed(kind) });
+    const linked = async (kind: keyof Mails, purpose: KeyPurpose, attempt: number): Promise<Written> => {
       const key = await during('mint', () => mailKeys.mint(purpose, userId, attempt));
-      return { key: { purpose, key }, content: await during('render', async () => mail(locale, key)) };
+      return { key: { purpose, key }, mail: await composed(kind, key) };
     };
     switch (job.name) {
       case 'activation':
         return job.payload.attempt === undefined
-          ? plain(mails.severalRegistrations)
-          : linked('activationKey', job.payload.attempt, mails.activation);
+          ? plain('severalRegistrations')
+          : linked('activation', 'activationKey', job.payload.attempt);
       case 'account_exists':
-        return plain(mails.accountExists);
+        return plain('accountExists');
       case 'password_reset':
-        return linked('passwordResetKey', job.payload.attempt, mails.passwordReset);
+        return linked('passwordReset', 'passwordResetKey', job.payload.attempt);
       case 'password_changed':
-        return plain(mails.passwordChanged);
+        return plain('passwordChanged');
       case 'email_change': {
         const { attempt } = job.payload;
-        return attempt === undefined
-          ? plain(mails.emailChangeNotice)
-          : linked('emailChangeKey', attempt, mails.emailChange);
+        return attempt === undefined ? plain('emailChangeNotice') : linked('emailChange', 'emailChangeKey', attempt);
       }
       case 'email_changed':
-        return plain(mails.emailChanged);
+        return plain('emailChanged');
     }
   }
 
-  function envelope(id: string, to: string, content: MailContent, signal?: AbortSignal): SendMailOptions {
-    return {
-      from,
-      // An object is taken as it is: a string would be parsed, and could name more than one recipient.
-      to: { name: '', address: to },
-      subject: content.subject,
-      text: content.text,
-      html: content.html,
-      messageId: `<${id}@${messageHost}>`,
-      date: new Date(),
-      headers: {
-        // RFC 3834: no vacation notice answers it.
-        'Auto-Submitted': 'auto-generated',
-        'X-Auto-Response-Suppress': 'All',
-        'Content-Language': content.language,
-      },
-      disableFileAccess: true,
-      disableUrlAccess: true,
-      signal,
-    };
-  }
-
   async function deliver(job: IncomingJob): Promise<Delivered> {
-    const mail = await during('parse', async () => parse(job));
-    const { to } = mail.payload;
+    const parsed = await during('parse', async () => parse(job));
+    const { to } = parsed.payload;
     const verdict = await during('ledger', () => ledger.take(job.id, to));
     if (typeof verdict === 'number') return { outcome: 'paced', wait: verdict };
     if (verdict !== 'go') return ended(job.id, verdict);
 
-    const { content, key } = await compose(mail);
-    const conversation = await converse(job, envelope(job.id, to, content, job.signal));
+    const { mail, key } = await write(job.id, parsed);
+    const conversation = await converse(job, mail, to);
     const { before, dataBegun, failure } = conversation;
     // The key just made is in no mail.
     if (failure !== undefined && (failure.refused || !dataBegun)) await forget(key);
@@ -201,12 +169,16 @@ export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Prom
   }
 
   /** Offers the mail to the mail server; its data goes out only if the ledger does not know of an end. */
-  async function converse({ id, traceparent, reached }: IncomingJob, mail: SendMailOptions): Promise<Conversation> {
+  async function converse(
+    { id, traceparent, reached, signal }: IncomingJob,
+    mail: ComposedMail,
+    to: string,
+  ): Promise<Conversation> {
     const seen: Conversation = { offered: false, dataBegun: false, before: undefined, failure: undefined };
     const span = tracing?.begin('smtp', 'CLIENT', traceparent, { 'network.protocol.name': 'smtp' });
     reached?.('connect');
     try {
-      await transport.send(mail, {
+      const turn = {
         begins() {
           seen.offered = true;
           reached?.('offer');
@@ -217,7 +189,8 @@ export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Prom
           if (seen.before === 'accepted' || seen.before === 'withdrawn') throw new Error(`the mail is ${seen.before}`);
           seen.dataBegun = true;
         },
-      });
+      };
+      await transport.send(mail, to, turn, signal);
     } catch (error) {
       seen.failure = readSmtpFailure(error);
     }
@@ -248,7 +221,7 @@ export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Prom
   }
 
   /** Best effort: a key nobody has seen opens nothing, and expires. */
-  async function forget(minted: Composed['key']): Promise<void> {
+  async function forget(minted: Written['key']): Promise<void> {
     if (minted !== undefined) await mailKeys.forget(minted.purpose, minted.key).catch(() => undefined);
   }
 

@@ -22,7 +22,7 @@ export interface KeyLife {
 export type KeyPurpose = 'activationKey' | 'passwordResetKey' | 'emailChangeKey';
 
 /** A fresh key; `randomInt` draws from the CSPRNG without modulo bias. */
-function newKey(): string {
+export function newKey(): string {
   let key = '';
   while (key.length < LENGTH) key += ALPHABET.charAt(randomInt(ALPHABET.length));
   return key;

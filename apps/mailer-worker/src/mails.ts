@@ -27,6 +27,9 @@ function languageFor(locale: string): MailTexts {
   return languages.find(({ tag }) => tag === primary) ?? english;
 }
 
+/** The tag of the language that is spoken to whoever has this locale. */
+export const languageOf = (locale: string): string => languageFor(locale).tag;
+
 /** A length of time in words, in the largest unit that says it exactly; an odd one rounds down, so that it never promises too much. */
 function inWords(seconds: number, tag: string): string {
   const units = [

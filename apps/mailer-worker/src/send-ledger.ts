@@ -30,19 +30,9 @@ export type Ended = 'accepted' | 'withdrawn';
 export function createSendLedger(redis: RedisConnection, keys: RedisKeys, { domain, recipient }: Pacing) {
   const takeMail = defineScript<'go' | Ended | number>(redis, 'take-mail-3.lua');
   const noteSending = defineScript<'sending' | Ended | null>(redis, 'note-sending-1.lua');
+  const recordAccepted = defineScript<'RECORDED'>(redis, 'record-accepted-2.lua');
   const forgetSending = defineScript<0 | 1>(redis, 'forget-sending-1.lua');
   const limits = (pace: Pace) => [1000 / pace.perSecond, pace.burst];
-
-  /** Both keys share a hash tag, so one transaction covers them on Redis Cluster too. */
-  async function record(mailId: string): Promise<void> {
-    const results = await redis
-      .multi()
-      .set(keys.mailLedger(mailId), 'accepted', 'EX', MAIL_LEDGER_TTL)
-      .sadd(keys.mailAccepted, mailId)
-      .exec();
-    const failed = results?.find(([error]) => error !== null)?.[0];
-    if (!results || failed) throw failed ?? new Error('the transaction was discarded');
-  }
 
   return {
     /** Whether the mail may be sent now; or how it has ended, or how many milliseconds it has to wait. */
@@ -70,14 +60,15 @@ export function createSendLedger(redis: RedisConnection, keys: RedisKeys, { doma
     },
 
     /**
-     * Notes that a mail server has taken the mail and tells auth-api, in one transaction. From SMTP's 250 to the end of this call is
+     * Notes that a mail server has taken the mail and tells auth-api, in one script. From SMTP's 250 to the end of this call is
      * the one window in which a crash mails twice, so a refused write is tried again before it counts as failed.
      */
     async recordAccepted(mailId: string): Promise<void> {
       const deadline = performance.now() + RECORD_FOR;
       for (;;) {
         try {
-          return await record(mailId);
+          await recordAccepted([keys.mailLedger(mailId), keys.mailAccepted], [mailId, MAIL_LEDGER_TTL]);
+          return;
         } catch (error) {
           if (performance.now() + RECORD_PAUSE > deadline) throw error;
           await wait(RECORD_PAUSE);

@@ -1,7 +1,8 @@
 /** The way to the mail server: one pool of connections per worker, and what its answers mean for a mail. */
+import { once } from 'node:events';
 import { Readable } from 'node:stream';
-import { buffer } from 'node:stream/consumers';
 import { createTransport, type SendMailOptions } from 'nodemailer';
+import type { ComposedMail } from './composer.ts';
 
 /** Most conversations of a worker, whatever its concurrency: Postfix takes 50 from one client by default (`smtpd_client_connection_count_limit`). */
 const MAX_CONNECTIONS = 50;
@@ -60,10 +61,7 @@ export function createMailTransport(url: string, dkim?: Dkim, lookTimeout = LOOK
     const open = message.createReadStream.bind(message);
     message.createReadStream = (options) => {
       turn.begins();
-      return Readable.from(
-        gated(turn, () => open(options)),
-        { objectMode: false },
-      );
+      return gated(turn, () => open(options));
     };
     done();
   });
@@ -72,9 +70,20 @@ export function createMailTransport(url: string, dkim?: Dkim, lookTimeout = LOOK
     /** Conversations there can be at once; a mail beyond them would wait in nodemailer's queue, its key running out. */
     connections,
 
-    /** @throws what {@link readSmtpFailure} reads, or whatever `turn` threw wrapped in it. */
-    async send(mail: SendMailOptions, turn: Turn): Promise<void> {
-      const outgoing: Outgoing = { ...mail, turn };
+    /**
+     * @param to one plain mailbox.
+     * @param signal ends the conversation.
+     * @throws what {@link readSmtpFailure} reads, or whatever `turn` threw wrapped in it.
+     */
+    async send(
+      { sender, message }: ComposedMail,
+      to: string,
+      turn: Turn,
+      signal: AbortSignal | undefined,
+    ): Promise<void> {
+      // An object is taken as it is: a string would be parsed, and could name more than one recipient.
+      const envelope = { from: { name: '', address: sender }, to: { name: '', address: to } };
+      const outgoing: Outgoing = { raw: message, envelope, signal, turn };
       await transport.sendMail(outgoing);
     },
 
@@ -87,9 +96,26 @@ export function createMailTransport(url: string, dkim?: Dkim, lookTimeout = LOOK
 }
 
 /** Built while the ledger is asked, and handed on in one piece: nodemailer makes a mail in many, and each would cost a write to the socket. */
-async function* gated(turn: Turn, open: () => Readable): AsyncGenerator<Buffer> {
-  const [mail] = await Promise.all([buffer(open()), turn.beforeData()]);
-  yield mail;
+function gated(turn: Turn, open: () => Readable): Readable {
+  return new Readable({
+    read() {
+      Promise.all([whole(open()), turn.beforeData()]).then(
+        ([mail]) => {
+          this.push(mail);
+          this.push(null);
+        },
+        (error: Error) => this.destroy(error),
+      );
+    },
+  });
+}
+
+/** Not `buffer` of `node:stream/consumers`: that goes by way of a Blob. */
+async function whole(stream: Readable): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  stream.on('data', (chunk: Buffer) => chunks.push(chunk));
+  await once(stream, 'end');
+  return Buffer.concat(chunks);
 }
 
 export type MailTransport = ReturnType<typeof createMailTransport>;

@@ -7,6 +7,7 @@ import type { Tracing } from '@latchkey/shared/tracing';
 import { type Job, Queue, Worker } from 'bullmq';
 import type { Logger } from 'pino';
 import { createBoard } from './board.ts';
+import { createComposer } from './composer.ts';
 import { createDelivery } from './deliver.ts';
 import { dkimOf, type Env, themeOf } from './env.ts';
 import { createHealth, evictionWarning } from './health.ts';
@@ -72,10 +73,12 @@ export function buildWorker(setup: WorkerSetup) {
   const deliver = createDelivery({
     ledger: createSendLedger(redis, keys, pace),
     mailKeys,
-    mails: createMails(env.PUBLIC_URL, env.ACTIVATION_KEY_TTL, themeOf(env)),
+    compose: createComposer(
+      createMails(env.PUBLIC_URL, env.ACTIVATION_KEY_TTL, themeOf(env)),
+      env.MAIL_FROM,
+      env.PUBLIC_URL,
+    ),
     transport,
-    from: env.MAIL_FROM,
-    publicUrl: env.PUBLIC_URL,
     tracing,
   });
 

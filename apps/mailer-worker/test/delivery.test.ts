@@ -3,6 +3,7 @@ import { keysOf } from '@latchkey/dev-stack/test-redis';
 import { MAIL_JOB_OPTIONS } from '@latchkey/shared/mail-jobs';
 import { MAIL_LEDGER_TTL } from '@latchkey/shared/redis-keys';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { createComposer } from '../src/composer.ts';
 import { createDelivery, type DeliveryParts } from '../src/deliver.ts';
 import { createMailKeys } from '../src/mail-keys.ts';
 import { createMails } from '../src/mails.ts';
@@ -29,10 +30,8 @@ function parts(): DeliveryParts {
   return {
     ledger: createSendLedger(harness.redis, harness.keys, pacing(500)),
     mailKeys: createMailKeys(harness.redis, harness.keys, { activates: 60, renews: 60 }),
-    mails: createMails(PUBLIC_URL, 60),
+    compose: createComposer(createMails(PUBLIC_URL, 60), 'no-reply@latchkey.test', PUBLIC_URL),
     transport: createMailTransport(harness.catcher.smtpUrl),
-    from: 'no-reply@latchkey.test',
-    publicUrl: PUBLIC_URL,
   };
 }
 

@@ -226,8 +226,8 @@ describe('Redis, restarted', () => {
   });
 });
 
-/** How many transactions this Redis has refused. */
+/** How many writes this Redis has refused. */
 async function refusals({ redis }: Harness): Promise<number> {
-  const [, count = '0'] = /errorstat_EXECABORT:count=(\d+)/.exec(await redis.info('errorstats')) ?? [];
+  const [, count = '0'] = /errorstat_OOM:count=(\d+)/.exec(await redis.info('errorstats')) ?? [];
   return Number(count);
 }

@@ -2,10 +2,11 @@
 import type { Chunk } from './wire.ts';
 
 const ID = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}';
-const NOTE = new RegExp(`ledger:(${ID})\\r\\n\\$8\\r\\naccepted\\r\\n`, 'g');
+/** The first two keys of record-accepted-2.lua. */
+const NOTE = new RegExp(`ledger:(${ID})\\r\\n\\$\\d+\\r\\n\\S*:accepted\\r\\n`, 'g');
 const DATA = new RegExp(`^Message-ID: <(${ID})@`, 'gim');
-/** What Redis answers to the transaction with the note: it has executed it, and its file has it. */
-const EXECUTED = /\*2\r\n\+OK\r\n:[01]\r\n/;
+/** What Redis answers to the script that notes: it has run it, and its file has it. */
+const EXECUTED = /\+RECORDED\r\n/;
 
 export function watchData() {
   const noted = new Set<string>();

@@ -17,6 +17,8 @@ const SINGLE_MAILS_PER_SECOND = 50;
 /** Milliseconds in which a round's mails must have arrived, and the outbox must have been emptied: far more than it takes. */
 const PATIENCE = 60_000;
 const POLL = 20;
+/** By so much the mails of the two may differ in length. */
+const SAME_LENGTH = 0.1;
 /** Domains the recipients are spread over: one would be paced (MAIL_DOMAIN_RATE), and so many people are never of one. */
 const DOMAINS = 100;
 
@@ -25,16 +27,27 @@ export async function benchMail(stand: Stand): Promise<Row[]> {
   await stand.worker();
   const bare = await stand.bareMailer();
   const count = Math.ceil(MAILS_PER_SECOND * stand.seconds);
+  const bytes = { bare: Number.NaN, ours: Number.NaN };
   const comparison = await compare(
     stand.rounds(ROUNDS),
-    () => rateOf(sink, count, () => ask(`${bare.url}/send?count=${count}`)),
     async () => {
-      const sample = await rateOf(sink, count, () => oweMails(stand, count));
+      const sent = await accepted(sink, count, () => ask(`${bare.url}/send?count=${count}`));
+      bytes.bare = sent.bytes;
+      return rateOf(sent, count);
+    },
+    async () => {
+      const sent = await accepted(sink, count, () => oweMails(stand, count));
+      bytes.ours = sent.bytes;
       await outboxIsEmpty(stand);
-      return sample;
+      return rateOf(sent, count);
     },
   );
   await bare.stop();
+  if (!(Math.abs(bytes.bare / bytes.ours - 1) <= SAME_LENGTH)) {
+    throw new StackFailure(
+      `Mails of ${bytes.ours} bytes are not compared with mails of ${bytes.bare}: programs/bare-mailer.ts sends others.`,
+    );
+  }
   const what = 'outbox to accepted by the mail server';
   return [{ name: 'mail', what, against: 'nodemailer pool', ...comparison }, await singleMails(stand, sink)];
 }
@@ -55,12 +68,17 @@ export async function outboxIsEmpty({ database }: Stand): Promise<void> {
   }
 }
 
-/** Mails per second at the sink, from the first to the last: so the wait for the relay's next look at the outbox is no part of it. */
-async function rateOf(sink: Program, count: number, send: () => Promise<unknown>): Promise<Sample> {
+/** Has so many mails sent. @returns how the sink accepted them. */
+async function accepted(sink: Program, count: number, send: () => Promise<unknown>): Promise<Accepted> {
   const { count: before } = await ask<{ count: number }>(`${sink.url}/count`);
-  const [{ first, last }] = await Promise.all([acceptance(sink, before + 1, before + count), send()]);
-  return { perSecond: ((count - 1) / (last - first)) * 1000 };
+  const [sent] = await Promise.all([acceptance(sink, before + 1, before + count), send()]);
+  return sent;
 }
+
+/** Mails per second at the sink, from the first to the last: so the wait for the relay's next look at the outbox is no part of it. */
+const rateOf = ({ first, last }: Accepted, count: number): Sample => ({
+  perSecond: ((count - 1) / (last - first)) * 1000,
+});
 
 async function acceptance(sink: Program, from: number, to: number): Promise<Accepted> {
   try {

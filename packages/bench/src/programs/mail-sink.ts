@@ -1,13 +1,13 @@
-/** A mail server that takes everything and only remembers when. Arguments: the port of its HTTP side, the port of SMTP. */
+/** A mail server that takes everything and only remembers when and how much. Arguments: the port of its HTTP side, the port of SMTP. */
 import { SMTPServer } from 'smtp-server';
 import { listen, numberArgument, steadyNow } from './control.ts';
 
-/** When each mail was accepted, by the steady clock. */
-const accepted: number[] = [];
+/** When each mail was accepted, by the steady clock, and its length. */
+const accepted: { readonly at: number; readonly bytes: number }[] = [];
 let onAccepted: (() => void) | undefined;
 
-/** What `/accepted` answers: the instants of the first and the last of the mails asked for, milliseconds of the steady clock. */
-export type Accepted = { readonly first: number; readonly last: number };
+/** What `/accepted` answers: the instants of the first and the last of the mails asked for, milliseconds of the steady clock, and the mean length. */
+export type Accepted = { readonly first: number; readonly last: number; readonly bytes: number };
 
 const smtp = new SMTPServer({
   // Its certificate would be self-signed, and clients that see STARTTLS insist on a valid one.
@@ -15,9 +15,12 @@ const smtp = new SMTPServer({
   disableReverseLookup: true,
   logger: false,
   onData(stream, _session, callback) {
-    stream.resume();
+    let bytes = 0;
+    stream.on('data', (chunk: Buffer) => {
+      bytes += chunk.length;
+    });
     stream.once('end', () => {
-      accepted.push(steadyNow());
+      accepted.push({ at: steadyNow(), bytes });
       callback();
       onAccepted?.();
     });
@@ -39,6 +42,11 @@ await listen((app) => {
       });
     }
     onAccepted = undefined;
-    return { first: accepted[Number(query.from) - 1] ?? Number.NaN, last: accepted[to - 1] ?? Number.NaN };
+    const asked = accepted.slice(Number(query.from) - 1, to);
+    return {
+      first: asked[0]?.at ?? Number.NaN,
+      last: asked.at(-1)?.at ?? Number.NaN,
+      bytes: asked.reduce((sum, { bytes }) => sum + bytes, 0) / asked.length,
+    };
   });
 });
