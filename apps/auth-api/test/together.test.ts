@@ -1,6 +1,6 @@
 import { Cluster, Redis } from 'ioredis';
 import { expect, test } from 'vitest';
-import { together } from '../src/store/together.ts';
+import { CALLS, ENOUGH, together } from '../src/store/together.ts';
 
 /** Questions are numbers, and answered tenfold when told to. */
 function asked({ isCluster = false, most = 3 } = {}) {
@@ -42,6 +42,28 @@ test('all of one turn are asked in one call, and those that come meanwhile in th
   expect(questions()).toHaveLength(4);
   calls[3]?.settle.resolve([70]);
   expect(await last).toBe(70);
+});
+
+test('enough of them do not wait for the answer before, but no more calls are made at once than may be', async () => {
+  const { ask, calls, questions } = asked({ most: ENOUGH });
+  const all = [ask(0)];
+  await turn();
+  const come = (many: number) => {
+    for (let n = 0; n < many; n += 1) all.push(ask(all.length));
+    return turn();
+  };
+  await come(ENOUGH - 1);
+  expect(calls).toHaveLength(1);
+  await come(1);
+  expect(questions()[1]).toHaveLength(ENOUGH);
+  await come(CALLS * ENOUGH);
+  expect(calls).toHaveLength(CALLS);
+  for (let call = 0; call < calls.length; call += 1) {
+    calls[call]?.settle.resolve(tenfold(calls[call]?.questions ?? []));
+    await turn();
+    expect(calls.length - call - 1).toBeLessThanOrEqual(CALLS);
+  }
+  expect(await Promise.all(all)).toEqual(tenfold(all.map((_, n) => n)));
 });
 
 test('an error among the answers is that of its question alone', async () => {

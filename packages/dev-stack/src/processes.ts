@@ -63,7 +63,8 @@ export function startProcess(program: ProgramToRun): SupervisedProcess {
   const child = spawn('/bin/sh', ['-c', REGISTER_THEN_EXEC, program.endSignal, program.command, ...program.args], {
     detached: true,
     stdio,
-    env: { ...program.env },
+    // What Node has compiled is worth the same to all (launch.mjs).
+    env: { NODE_COMPILE_CACHE: inheritedEnvironment().NODE_COMPILE_CACHE, ...program.env },
     ...(program.cwd === undefined ? {} : { cwd: program.cwd }),
   });
   if (file !== undefined) {

@@ -38,7 +38,6 @@ const profiles = {
     maxRetriesPerRequest: 0,
     commandTimeout: COMMAND_TIMEOUT,
     socketTimeout: SILENCE.asked,
-    enableAutoPipelining: true,
   },
   /** The relay adds jobs with it: fails at once too, because the outbox row waits and is tried again. */
   queueProducer: {

@@ -5,6 +5,13 @@ import { onServerChange, type RedisConnection } from '@latchkey/shared/redis-con
 export const MOST_ASKED = 100;
 export const MOST_REFRESHED = 25;
 
+/**
+ * When so many wait while Redis is being asked, they are asked behind that, so that it is not idle while answers are dealt with, nor the callers
+ * while it works; but no more calls than that at once. Fewer wait for the answer: calls of a few cost both sides more than they gain.
+ */
+export const ENOUGH = 16;
+export const CALLS = 4;
+
 interface Waiting<Question, Answer> {
   question: Question;
   answer: (answer: Answer) => void;
@@ -14,8 +21,9 @@ interface Waiting<Question, Answer> {
 /**
  * @param most questions of a call at most.
  * @param ask one call. It answers each question, in their order; an error among them is that of its question alone.
- * @returns asks one question: at once if nothing is being asked, else with all that come until that is answered. It rejects as a command does,
- *   also when the connection was made anew while it waited. On Redis Cluster, where users have slots of their own, each is asked alone and at once.
+ * @returns asks one question: at once if nothing is being asked, else with all that come until that is answered or they are enough. It rejects
+ *   as a command does, also when the connection was made anew while it waited. On Redis Cluster, where users have slots of their own, each is
+ *   asked alone and at once.
  */
 export function together<Question, Answer>(
   redis: RedisConnection,
@@ -23,7 +31,8 @@ export function together<Question, Answer>(
   ask: (questions: readonly Question[]) => Promise<readonly (Answer | Error)[]>,
 ): (question: Question) => Promise<Answer> {
   const waiting: Waiting<Question, Answer>[] = [];
-  let asking = false;
+  let underWay = 0;
+  let looking = false;
   // Whoever waits has made sure of the Redis that was there (ADR 9).
   onServerChange(redis, () => {
     for (const { fail } of waiting.splice(0)) fail(new Error('Redis connection is not ready: it was made anew'));
@@ -46,9 +55,18 @@ export function together<Question, Answer>(
     );
   }
 
+  const isTime = (): boolean =>
+    waiting.length > 0 && (underWay === 0 || (waiting.length >= ENOUGH && underWay < CALLS));
+
   function askWaiting(): void {
-    asking = waiting.length > 0;
-    if (asking) askThese(waiting.splice(0, most), askWaiting);
+    looking = false;
+    while (isTime()) {
+      underWay += 1;
+      askThese(waiting.splice(0, most), () => {
+        underWay -= 1;
+        askWaiting();
+      });
+    }
   }
 
   return (question) =>
@@ -59,8 +77,8 @@ export function together<Question, Answer>(
         return;
       }
       waiting.push(one);
-      if (asking) return;
-      asking = true;
+      if (looking || !isTime()) return;
+      looking = true;
       // With those of this turn of the event loop.
       setImmediate(askWaiting);
     });

@@ -6,7 +6,6 @@ import { createLogger } from '@latchkey/shared/logger';
 import { connectRedis, type RedisConnection } from '@latchkey/shared/redis-connections';
 import { redisKeys } from '@latchkey/shared/redis-keys';
 import { createRevocationCopy } from '@latchkey/verifier/revocation-copy';
-import { Redis } from 'ioredis';
 import { vi } from 'vitest';
 import type { Env } from '../../src/env.ts';
 import type { SessionStore } from '../../src/store/sessions.ts';
@@ -96,12 +95,7 @@ export async function startSystem({ redisUrl, databaseUrl, namespace }: Place, s
   /** What went wrong in the background. */
   const logs: string[] = [];
   // No time limit per command: a machine with two cores that runs every suite at once is slow, not broken.
-  const connect = () => {
-    const redis = connectRedis(redisUrl, 'queueWorker', (error) => logs.push(error.message));
-    // On Cluster each node's connection pipelines by itself: the client would sort scripts by their name, not by their keys.
-    if (redis instanceof Redis) redis.options.enableAutoPipelining = true;
-    return redis;
-  };
+  const connect = () => connectRedis(redisUrl, 'queueWorker', (error) => logs.push(error.message));
   const connections = [connect(), connect()] as const;
   const db = connectDatabase(databaseUrl, () => undefined);
   const copyOf = (redis: RedisConnection) =>
