@@ -22,6 +22,8 @@ export type MailCatcherOptions = {
   readonly webHost?: string | undefined;
   /** Folder of .eml files, so that the inbox survives a restart. Without it: memory only. */
   readonly dir?: string | undefined;
+  /** How many mails are kept. Default: the last 1000. */
+  readonly keep?: number;
   /** Makes a phase fail. `session.envelope` has the addresses; a rejected `data` phase leaves no mail. */
   readonly reject?: (phase: SmtpPhase, session: SMTPServerSession) => SmtpRejection | undefined;
   /** Offers STARTTLS, with a certificate nobody trusts. */
@@ -62,7 +64,7 @@ const MAX_MAIL_BYTES = 10 * 1024 * 1024;
 
 /** Starts the SMTP server and the web inbox. @throws PortTaken */
 export async function startMailCatcher(options: MailCatcherOptions = {}): Promise<MailCatcher> {
-  const store = await MailStore.open(options.dir);
+  const store = await MailStore.open(options.dir, options.keep);
   const smtp = await onFreePort(options.smtpPort, async (port) => {
     const server = smtpServer(store, options);
     // Its events are also those of the connections, which a client may cut at any time.

@@ -23,21 +23,27 @@ export type Mail = {
 
 export type Envelope = { readonly from: string; readonly to: readonly string[] };
 
+/** Mails that are kept unless more are asked for. */
 const KEPT = 1000;
 
 export class MailStore {
   readonly #dir: string | undefined;
+  readonly #keep: number;
   readonly #mails: Mail[] = [];
   readonly #watchers = new Set<() => void>();
   #lastId = 0;
 
-  private constructor(dir: string | undefined) {
+  private constructor(dir: string | undefined, keep: number) {
     this.#dir = dir;
+    this.#keep = keep;
   }
 
-  /** Opens the store with what its folder holds. */
-  static async open(dir: string | undefined): Promise<MailStore> {
-    const store = new MailStore(dir);
+  /**
+   * Opens the store with what its folder holds.
+   * @param keep mails; the oldest go first.
+   */
+  static async open(dir: string | undefined, keep = KEPT): Promise<MailStore> {
+    const store = new MailStore(dir, keep);
     if (dir !== undefined) {
       mkdirSync(dir, { recursive: true, mode: 0o700 });
       for (const file of readdirSync(dir)
@@ -94,7 +100,7 @@ export class MailStore {
   }
 
   #forgetOldest(): void {
-    this.#remove(this.#mails.splice(0, Math.max(0, this.#mails.length - KEPT)));
+    this.#remove(this.#mails.splice(0, Math.max(0, this.#mails.length - this.#keep)));
   }
 
   #remove(mails: readonly Mail[]): void {
