@@ -59,6 +59,8 @@ export function createComposer(mails: Mails, from: string, publicUrl: string) {
       subject,
       text,
       html,
+      // Never base64, in which a stand-in would not be found.
+      textEncoding: 'Q',
       messageId: `<${STAND_INS.id}@${messageHost}>`,
       date: new Date(0),
       headers: {
@@ -71,31 +73,37 @@ export function createComposer(mails: Mails, from: string, publicUrl: string) {
       disableUrlAccess: true,
     });
     if (!Buffer.isBuffer(message) || envelope.from === false) throw new TypeError('nodemailer has composed no mail');
-    const places = (standIn: string) => placesOf(message.toString('latin1'), standIn);
+    const places = (standIn: string, times: number) => placesOf(message.toString('latin1'), standIn, times);
     return {
       sender: envelope.from,
       message,
-      id: places(STAND_INS.id),
-      date: places(STAND_INS.date),
-      key: places(STAND_INS.key),
+      id: places(STAND_INS.id, 1),
+      date: places(STAND_INS.date, 1),
+      key: places(STAND_INS.key, `${text}${html}`.split(STAND_INS.key).length - 1),
     };
   }
 
   function formOf(kind: keyof Mails, language: string): Promise<Form> {
     const name = `${kind} ${language}`;
-    const form = forms.get(name) ?? makeForm(kind, language);
+    const known = forms.get(name);
+    if (known !== undefined) return known;
+    const form = makeForm(kind, language);
     forms.set(name, form);
+    form.catch(() => forms.delete(name));
     return form;
   }
 
   return async (kind: keyof Mails, locale: string, { id, to, date, key }: Own): Promise<ComposedMail> => {
     const form = await formOf(kind, languageOf(locale));
+    // Or its link would be dead, or somebody else's.
+    if ((key === undefined) !== (form.key.length === 0))
+      throw new TypeError(`${kind} has a key, or none, against its text`);
     const recipient = recipientHeader(to);
     const message = Buffer.concat([recipient, form.message]);
     const shared = message.subarray(recipient.length);
     write(shared, form.id, id);
     write(shared, form.date, dateTime(date));
-    if (key !== undefined) write(shared, form.key, key);
+    write(shared, form.key, key ?? '');
     return { sender: form.sender, message };
   };
 }
@@ -113,18 +121,21 @@ function dateTime(date: Date): string {
   return date.toUTCString().replace('GMT', '+0000');
 }
 
-/** The place of each character of the stand-in, as often as it is there; quoted-printable may have broken the line in the middle of it. */
-function placesOf(mail: string, standIn: string): number[] {
+/**
+ * The place of each character of the stand-in; quoted-printable may have broken the line in the middle of it.
+ * @throws unless it is there so many times.
+ */
+function placesOf(mail: string, standIn: string, times: number): number[] {
   const places = [...mail.matchAll(/=\r\n|./gs)].flatMap(({ 0: part, index }) => (part.length === 1 ? [index] : []));
   const unbroken = places.map((place) => mail[place]).join('');
   const found: number[] = [];
   for (let at = unbroken.indexOf(standIn); at >= 0; at = unbroken.indexOf(standIn, at + 1))
     found.push(...places.slice(at, at + standIn.length));
+  if (found.length !== times * standIn.length)
+    throw new Error('nodemailer has not kept all that is to be written over');
   return found;
 }
 
-/** @throws for a mail that has no place for it. */
 function write(message: Buffer, places: readonly number[], value: string): void {
-  if (places.length === 0) throw new Error('the mail has no place for what is its own');
   for (const [n, place] of places.entries()) message[place] = value.charCodeAt(n % value.length);
 }

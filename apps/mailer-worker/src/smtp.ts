@@ -58,6 +58,9 @@ export function createMailTransport(url: string, dkim?: Dkim, lookTimeout = LOOK
   // Nodemailer asks for the mail's stream when it has a connection for it, and reads it once the server has answered DATA with 354.
   transport.use('stream', ({ message, data }, done) => {
     const { turn } = data as unknown as Outgoing;
+    // It notes in the envelope what a server has refused, and would believe it over the next connection too.
+    const { from, to } = message.getEnvelope();
+    message.getEnvelope = () => ({ from, to: [...to] });
     const open = message.createReadStream.bind(message);
     message.createReadStream = (options) => {
       turn.begins();

@@ -106,8 +106,32 @@ describe('a composed mail', () => {
     }
   });
 
-  it('that has no place for its key is not sent', async () => {
-    const broken = createComposer({ ...mails, activation: mails.passwordChanged }, FROM, 'https://auth.latchkey.test');
-    await expect(broken('activation', 'en', own())).rejects.toThrow('no place');
+  it.each([
+    ['with a key for which its text has no place', { ...mails, activation: mails.passwordChanged }, own().key],
+    ['without a key for the place its text has', mails, undefined],
+  ])('%s is not sent', async (_what, texts, key) => {
+    const one = { ...own(), key };
+    await expect(createComposer(texts, FROM, 'https://auth.latchkey.test')('activation', 'en', one)).rejects.toThrow(
+      'against its text',
+    );
+  });
+
+  it('has its key in both parts, whatever letters the service has in its name', async () => {
+    const named = createMails('https://auth.latchkey.test', 900, { name: '🔑'.repeat(200) });
+    const one = own();
+    const { message } = await createComposer(named, FROM, 'https://auth.latchkey.test')('activation', 'en', one);
+    expect(String(message).replaceAll('=\r\n', '').split(one.key)).toHaveLength(1 + 4);
+  });
+
+  it('that could not be composed once is composed the next time', async () => {
+    let broken = true;
+    const activation: typeof mails.activation = (...given) => {
+      if (broken) throw new Error('broken');
+      return mails.activation(...given);
+    };
+    const twice = createComposer({ ...mails, activation }, FROM, 'https://auth.latchkey.test');
+    await expect(twice('activation', 'en', own())).rejects.toThrow('broken');
+    broken = false;
+    expect((await twice('activation', 'en', own())).message.length).toBeGreaterThan(1000);
   });
 });

@@ -22,9 +22,11 @@ export const phases = Object.keys(PHASES) as Phase[];
 /** Cut the connection; never answer; answer 421 and leave (RFC 5321 section 3.8); or, the server having understood, lose its answer. */
 export type Fault = 'drop' | 'stall' | 'error' | 'answer lost';
 
-export async function startFaultyWire(serverPort: number, at: Phase, fault: Fault) {
+/** @param before how often the phase goes well before that. */
+export async function startFaultyWire(serverPort: number, at: Phase, fault: Fault, before = 0) {
   const open = new Set<Socket>();
   let struck = false;
+  let went = 0;
 
   const server = createServer((client) => {
     const upstream = connect(serverPort, '127.0.0.1');
@@ -53,7 +55,7 @@ export async function startFaultyWire(serverPort: number, at: Phase, fault: Faul
     function hit(data: Buffer): boolean {
       const pattern = PHASES[at];
       const place = pattern === undefined || struck ? -1 : data.toString('latin1').search(pattern);
-      if (place < 0) return false;
+      if (place < 0 || went++ < before) return false;
       upstream.write(fault === 'answer lost' ? data : data.subarray(0, place));
       if (fault === 'answer lost') upstream.once('data', () => client.destroy());
       strike();

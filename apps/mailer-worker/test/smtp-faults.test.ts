@@ -9,9 +9,13 @@ import { type Fault, type Phase, phases, startDarkWire, startFaultyWire } from '
 import { createHarness } from './harness.ts';
 
 /** A worker that reaches its mail server by a wire with a fault, and one mail. */
-async function sendOver(at: Phase, fault: Fault, reject?: MailCatcherOptions['reject']) {
+async function sendOver(
+  at: Phase,
+  fault: Fault,
+  { reject, before = 0 }: { reject?: MailCatcherOptions['reject']; before?: number } = {},
+) {
   const catcher = await startMailCatcher({ startTls: at === 'STARTTLS', ...(reject && { reject }) });
-  const wire = await startFaultyWire(catcher.smtpPort, at, fault);
+  const wire = await startFaultyWire(catcher.smtpPort, at, fault, before);
   const login = at === 'AUTH' ? 'user:secret@' : '';
   const tls = at === 'STARTTLS' ? 'requireTLS=true&tls.rejectUnauthorized=false' : 'ignoreTLS=true';
   // Only silence is waited out: a stall of this machine is no fault of the server's.
@@ -47,6 +51,18 @@ describe.each(['drop', 'stall', 'error'] as const)('%s', (fault) => {
   });
 });
 
+it.each(['drop', 'error'] as const)(
+  'a server that has had enough of a connection (%s at the second MAIL) is given the mail over another one at once',
+  async (fault) => {
+    const { catcher, harness, wire } = await sendOver('MAIL', fault, { before: 1 });
+    const { id, to } = await harness.add('activation');
+    await harness.settled(id);
+    expect(wire.struck()).toBe(true);
+    expect(catcher.mails(to)).toHaveLength(1);
+    expect(harness.logLines.filter((line) => line.includes('will be tried again'))).toEqual([]);
+  },
+);
+
 describe('the answer to the final dot is lost', () => {
   it('so the mail comes twice, with one Message-ID and a link each, and is counted', async () => {
     const { catcher, worker, to } = await sendOver('final dot', 'answer lost');
@@ -59,9 +75,9 @@ describe('the answer to the final dot is lost', () => {
 
   it('and a refusal after it takes back only the note of its own try: the mail that comes twice is counted', async () => {
     let refusals = 0;
-    const { catcher, worker, to } = await sendOver('final dot', 'answer lost', (phase) =>
-      phase === 'data' && refusals++ === 1 ? { code: 451, message: 'later' } : undefined,
-    );
+    const { catcher, worker, to } = await sendOver('final dot', 'answer lost', {
+      reject: (phase) => (phase === 'data' && refusals++ === 1 ? { code: 451, message: 'later' } : undefined),
+    });
     await vi.waitFor(() => expect(catcher.mails(to)).toHaveLength(2));
     const { body } = await worker.app.inject('/metrics');
     expect(body).toContain('latchkey_mail_possible_duplicates_total 1');

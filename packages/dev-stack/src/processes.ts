@@ -63,7 +63,7 @@ export function startProcess(program: ProgramToRun): SupervisedProcess {
   const child = spawn('/bin/sh', ['-c', REGISTER_THEN_EXEC, program.endSignal, program.command, ...program.args], {
     detached: true,
     stdio,
-    // What Node has compiled is worth the same to all (launch.mjs).
+    // What Node has compiled is worth the same to all (test-run.ts).
     env: { NODE_COMPILE_CACHE: inheritedEnvironment().NODE_COMPILE_CACHE, ...program.env },
     ...(program.cwd === undefined ? {} : { cwd: program.cwd }),
   });

@@ -56,6 +56,9 @@ const say = (line: string): void => {
   process.stdout.write(`${line}\n`);
 };
 
+/** Where Node keeps what it has compiled, for this run: of the four seconds of a core that an app takes to start it saves half a one. */
+const compileCache = temporaryFolder('compile-cache');
+
 const stop = stopRequestOfProcess();
 const interrupted = stop.asked.then(() => undefined);
 const results = await Promise.race([testRun(process.argv.slice(2)), interrupted]);
@@ -120,7 +123,7 @@ async function succeeds({ name, command: [program, ...args] }: Step): Promise<bo
     command: program,
     args,
     cwd: repositoryRoot,
-    env: inheritedEnvironment(),
+    env: { ...inheritedEnvironment(), NODE_COMPILE_CACHE: compileCache },
     endSignal: 'SIGTERM',
     output: 'inherit',
   });

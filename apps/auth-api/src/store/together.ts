@@ -7,7 +7,7 @@ export const MOST_REFRESHED = 25;
 
 /**
  * When so many wait while Redis is being asked, they are asked behind that, so that it is not idle while answers are dealt with, nor the callers
- * while it works; but no more calls than that at once. Fewer wait for the answer: calls of a few cost both sides more than they gain.
+ * while it works; but no more calls than that at once. Fewer wait until all is answered: calls of a few cost both sides more than they gain.
  */
 export const ENOUGH = 16;
 export const CALLS = 4;
@@ -21,7 +21,7 @@ interface Waiting<Question, Answer> {
 /**
  * @param most questions of a call at most.
  * @param ask one call. It answers each question, in their order; an error among them is that of its question alone.
- * @returns asks one question: at once if nothing is being asked, else with all that come until that is answered or they are enough. It rejects
+ * @returns asks one question: at once if nothing is being asked, else with all that come until all of that is answered or they are enough. It rejects
  *   as a command does, also when the connection was made anew while it waited. On Redis Cluster, where users have slots of their own, each is
  *   asked alone and at once.
  */
