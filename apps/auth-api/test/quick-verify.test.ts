@@ -29,6 +29,13 @@ afterAll(async () => {
 const newToken = async () => (await logIn(api, await activeUser(api))).access_token;
 const ask = (token: string, path = '/v1/verify', headers: Record<string, string> = {}) =>
   fetch(`${url}${path}`, { headers: { authorization: `Bearer ${token}`, ...headers } });
+/** The store, without what is in front of it. */
+function store() {
+  const redis = connectRedis(side.redisUrl, 'queueWorker', () => undefined);
+  onTestFinished(() => redis.disconnect());
+  const rules = { OPAQUE_TOKEN_TTL: 3600, RESET_TOKEN_TTL_ON_USE: true, OVERWRITE_NONE_TTL: true };
+  return { redis, use: createOpaqueTokenUse(redis, redisKeys(), rules) };
+}
 /** All that is said, but for what is another at each answer or belongs to the connection. */
 const said = (headers: Iterable<[string, unknown]>) =>
   Object.fromEntries(
@@ -118,6 +125,31 @@ test('an opaque token is answered as by the route, and is refused from its end o
   expect((await ask(token)).status).toBe(401);
 });
 
+test('an opaque token that was seen is said to live as long as it does now', async () => {
+  const strict = await testApp({ ...side, env: { RESET_TOKEN_TTL_ON_USE: 'false' } });
+  const at = await strict.app.listen({ host: '127.0.0.1', port: 0 });
+  const login = await strict.post('/v1/tokens', {
+    email: await activeUser(api),
+    password: PASSWORD,
+    token_format: 'opaque',
+  });
+  const { access_token: token, session } = login.json<{ access_token: string; session: { id: string } }>();
+  const expires = async () =>
+    (await fetch(`${at}/v1/verify`, { headers: { authorization: `Bearer ${token}` } })).headers.get(
+      'x-auth-token-expires',
+    );
+  const first = await expires();
+  expect(await expires()).toBe(first);
+
+  const redis = connectRedis(side.redisUrl, 'queueWorker', () => undefined);
+  onTestFinished(() => redis.disconnect());
+  const [record = ''] = await keysOf(redis, `*:${session.id}`);
+  await redis.pexpireat(record, Date.parse('2031-02-03T04:05:06Z'));
+  expect(await expires()).toBe('2031-02-03T04:05:06.000Z');
+  await redis.persist(record);
+  expect(await expires()).toBeNull();
+});
+
 test('a refused opaque token was asked for once: the route is told what was heard before', async () => {
   const find = vi.fn(async () => undefined);
   const { quickVerify, findOnce } = createQuickVerify({
@@ -149,6 +181,24 @@ test('opaque tokens asked for at the same moment are each told of their own', as
   );
 });
 
+test('an opaque token issued before the epoch was born is not found, by any who ask in the same call', async () => {
+  const email = await activeUser(api);
+  const login = await api.post('/v1/tokens', { email, password: PASSWORD, token_format: 'opaque' });
+  const { access_token: token, session } = login.json<{ access_token: string; session: { id: string } }>();
+  const userId = (await ask(token)).headers.get('x-auth-user') ?? '';
+  const { redis, use } = store();
+  const [record = ''] = await keysOf(redis, `*:${session.id}`);
+  await redis.pexpire(record, 60_000);
+  const tomorrow = (Date.now() + 24 * 60 * 60 * 1000) * 1000;
+  expect(await Promise.all([use(userId, session.id, 0), use(userId, session.id, tomorrow)])).toEqual([
+    undefined,
+    undefined,
+  ]);
+  expect(await redis.pttl(record)).toBeLessThanOrEqual(60_000);
+  expect(await use(userId, session.id, 0)).toBeDefined();
+  expect(await redis.pttl(record)).toBeGreaterThan(60_000);
+});
+
 test('an opaque token whose record is damaged fails alone: those in the same call are answered', async () => {
   const email = await activeUser(api);
   const opened = await Promise.all(
@@ -157,13 +207,7 @@ test('an opaque token whose record is damaged fails alone: those in the same cal
       return login.json<{ access_token: string; session: { id: string } }>();
     }),
   );
-  const redis = connectRedis(side.redisUrl, 'queueWorker', () => undefined);
-  onTestFinished(() => redis.disconnect());
-  const use = createOpaqueTokenUse(redis, redisKeys(), {
-    OPAQUE_TOKEN_TTL: 3600,
-    RESET_TOKEN_TTL_ON_USE: true,
-    OVERWRITE_NONE_TTL: true,
-  });
+  const { redis, use } = store();
   const userId = (await ask(opened[0]?.access_token ?? '')).headers.get('x-auth-user') ?? '';
   const [record = ''] = await keysOf(redis, `*:${opened[1]?.session.id}`);
   await redis.set(record, 'no hash');

@@ -1,4 +1,5 @@
 /** Is this access token good now? Answered from memory: its signature is checked once, its revocation whenever more was revoked. */
+import { createBoundedMap } from './bounded-map.ts';
 import { VerifyError } from './errors.ts';
 import { createIntrospector, type IntrospectionOptions } from './introspection.ts';
 import { type AccessTokenClaims, createClaimCheck, takeApart, verifiedClaims } from './jwt.ts';
@@ -75,18 +76,12 @@ export function createVerifier(options: VerifierOptions) {
    * By the token's end, a part of its signature: to look it up by all of its 700 characters would cost more than all the rest. A refusal is
    * never kept: a token may fail only because its key is not known yet.
    */
-  const kept = new Map<string, KeptToken>();
+  const kept = createBoundedMap<KeptToken>(cacheSize);
   const keys: KeySet =
     typeof jwks === 'function'
       ? localKeySet(jwks)
       : remoteKeySet({ url: jwks, window, onError, onKeyGone: () => kept.clear() });
   const introspect = introspection && createIntrospector(introspection);
-
-  function keep(token: string, read: ReadToken): void {
-    const oldest = kept.size < cacheSize ? undefined : kept.keys().next().value;
-    if (oldest !== undefined) kept.delete(oldest);
-    kept.set(token.slice(-END), { ...read, token });
-  }
 
   function keptRead(token: string): KeptToken | undefined {
     const end = token.slice(-END);
@@ -113,7 +108,7 @@ export function createVerifier(options: VerifierOptions) {
     if (read.expires <= now) throw new VerifyError('token_expired');
     if ((read.claims.nbf ?? 0) > now / 1000 + clockTolerance) throw new VerifyError('claim_invalid', { claim: 'nbf' });
     // Not for longer than a token lives, though `iat` may lie ahead: once its key is gone it has to be looked for again.
-    keep(token, { ...read, expires: Math.min(read.expires, now + maxTokenAge * 1000) });
+    kept.set(token.slice(-END), { ...read, expires: Math.min(read.expires, now + maxTokenAge * 1000), token });
     return read;
   }
 

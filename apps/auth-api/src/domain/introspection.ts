@@ -8,7 +8,7 @@ import { knownEpoch, type RevocationLog } from '../store/revocation-log.ts';
 import type { SessionStore } from '../store/sessions.ts';
 import type { Clients } from './clients.ts';
 import type { Keyring } from './keyring.ts';
-import { readOpaqueToken } from './opaque-token.ts';
+import { OPAQUE_PREFIX, readOpaqueToken } from './opaque-token.ts';
 import type { OpaqueTokens } from './opaque-tokens.ts';
 import { decodeRefreshToken } from './refresh-token.ts';
 import type { RevocationService } from './revocation.ts';
@@ -67,7 +67,7 @@ export function createIntrospection(options: IntrospectionOptions) {
      * is not active: nobody may get in with one.
      */
     async introspect(token: string): Promise<Introspected> {
-      if (readOpaqueToken(token)) {
+      if (token.startsWith(OPAQUE_PREFIX)) {
         const caller = await opaqueTokens.find(token);
         if (!caller) return INACTIVE;
         const { exp, ...rest } = caller;

@@ -30,20 +30,14 @@ export function createQuickVerify({ verifier, findOpaqueToken, metrics }: QuickV
   /** What the store said, of requests left to the route. */
   const asked = new WeakMap<IncomingMessage, Promise<Caller | undefined>>();
   const labels = { route: URL, method: 'GET', status: 200 };
-  /** The answer's headers by the claims, which are one object for as long as the token is kept. */
-  const said = new WeakMap<AccessTokenClaims, readonly string[]>();
+  /** The answer's headers by whom the token stands for, which is one object for as long as that is kept. */
+  const said = new WeakMap<Caller, readonly string[]>();
 
-  const headersOf = (caller: Caller): readonly string[] => [
-    'content-length',
-    '0',
-    ...Object.entries(saidOf(caller)).flat(),
-  ];
-
-  function headersOfSeen(claims: AccessTokenClaims): readonly string[] {
-    const known = said.get(claims);
+  function headersOf(caller: Caller): readonly string[] {
+    const known = said.get(caller);
     if (known) return known;
-    const headers = headersOf(claims);
-    said.set(claims, headers);
+    const headers = ['content-length', '0', ...Object.entries(saidOf(caller)).flat()];
+    said.set(caller, headers);
     return headers;
   }
 
@@ -88,7 +82,7 @@ export function createQuickVerify({ verifier, findOpaqueToken, metrics }: QuickV
       return;
     }
     const claims = seen(token);
-    if (claims) answer(headersOfSeen(claims));
+    if (claims) answer(headersOf(claims));
     else admit(route);
   }
 

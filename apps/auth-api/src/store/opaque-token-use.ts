@@ -32,15 +32,16 @@ export function createOpaqueTokenUse(
   const rules = [opaqueLifeOf(env), env.RESET_TOKEN_TTL_ON_USE ? 1 : 0, env.OVERWRITE_NONE_TTL ? 1 : 0];
 
   const ask = together<Question, OpaqueTokenUse | undefined>(redis, MOST_ASKED, async (questions) => {
-    const [now, ...answers] = await script(
-      questions.flatMap(({ userId, sessionId }) => [
-        keys.session(userId, sessionId),
-        keys.sessions(userId),
-        keys.gate(userId),
-      ]),
-      [...rules, ...questions.flatMap(({ sessionId, notBefore }) => [sessionId, notBefore])],
-    );
-    return answers.map((said) => (said instanceof Error ? said : readUse(said, Number(now))));
+    const named: string[] = [];
+    // Of all of them the latest: what one knows of the epoch holds for all.
+    let notBefore = 0;
+    for (const question of questions) {
+      const { userId, sessionId } = question;
+      named.push(keys.session(userId, sessionId), keys.sessions(userId), keys.gate(userId));
+      notBefore = Math.max(notBefore, question.notBefore);
+    }
+    const [now, ...answers] = await script(named, [...rules, notBefore]);
+    return answers.map((said) => (typeof said === 'string' ? readUse(said, Number(now)) : said));
   });
 
   /**
@@ -54,7 +55,8 @@ export function createOpaqueTokenUse(
 
 function readUse(said: string, now: Microseconds): OpaqueTokenUse | undefined {
   if (said === '') return undefined;
-  const [issuedAt, left] = said.split(',').map(Number);
-  if (issuedAt === undefined || left === undefined) throw new Error(`use-opaque-tokens.lua answers ${said}`);
+  const comma = said.indexOf(',');
+  const issuedAt = Number(said.slice(0, comma));
+  const left = Number(said.slice(comma + 1));
   return { issuedAt, expires: left < 0 ? null : now / 1000 + left };
 }

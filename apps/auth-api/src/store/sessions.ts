@@ -110,29 +110,27 @@ export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env:
   }
 
   const refreshRules = [env.REFRESH_GRACE * 1_000_000, idle, maxAge, accessLife];
-  const askRefresh = together<Refresh, RefreshReply>(redis, MOST_REFRESHED, (questions) =>
-    refreshScript(
-      questions.flatMap(({ userId, sessionId }) => [
-        keys.session(userId, sessionId),
-        keys.sessions(userId),
-        keys.endedSessions(userId),
-        keys.gate(userId),
-      ]),
-      [
-        ...refreshRules,
-        ...questions.flatMap(({ sessionId, token }) => [sessionId, token.counter, token.createdAt, token.issuedAt]),
-      ],
-    ),
-  );
+  const askRefresh = together<Refresh, RefreshReply>(redis, MOST_REFRESHED, (questions) => {
+    const named: string[] = [];
+    const args = [...refreshRules] as (string | number)[];
+    for (const { userId, sessionId, token } of questions) {
+      named.push(keys.session(userId, sessionId), keys.sessions(userId), keys.endedSessions(userId), keys.gate(userId));
+      args.push(sessionId, token.counter, token.createdAt, token.issuedAt);
+    }
+    return refreshScript(named, args);
+  });
 
   const askLive = together<{ userId: string; sessionId: string; issuedAt: Microseconds }, 0 | 1>(
     redis,
     MOST_ASKED,
-    (questions) =>
-      liveScript(
-        questions.flatMap(({ userId, sessionId }) => [keys.session(userId, sessionId), keys.gate(userId)]),
+    (questions) => {
+      const named: string[] = [];
+      for (const { userId, sessionId } of questions) named.push(keys.session(userId, sessionId), keys.gate(userId));
+      return liveScript(
+        named,
         questions.map(({ issuedAt }) => issuedAt),
-      ),
+      );
+    },
   );
 
   async function moveGate(
