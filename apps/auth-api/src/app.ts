@@ -1,6 +1,7 @@
 /**
  * auth-api, whole: what production serves and what every test starts. Plugins and routes in the order in which they apply.
  */
+import { isUtf8 } from 'node:buffer';
 import { createServer } from 'node:http';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import { emailKey } from '@latchkey/shared/account-fields';
@@ -48,6 +49,7 @@ import { createQuickVerify } from './plugins/quick-verify.ts';
 import { requestId, requestLog } from './plugins/request-log.ts';
 import { requestSpans } from './plugins/request-spans.ts';
 import { sharedSerializers } from './plugins/shared-serializers.ts';
+import { Problem } from './problems.ts';
 import { createRateLimits } from './rate-limits.ts';
 import { accountRoutes } from './routes/accounts.ts';
 import { adminRoutes } from './routes/admin.ts';
@@ -357,9 +359,12 @@ export async function buildApp({
   // JSON is the one language of the API; an empty body is none, whatever its type says.
   app.removeAllContentTypeParsers();
   const parseJson = app.getDefaultJsonParser('error', 'error');
-  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
-    if (body === '') done(null, undefined);
-    else void parseJson(request, String(body), done);
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
+    const bytes = Buffer.from(body);
+    if (bytes.length === 0) done(null, undefined);
+    // RFC 8259 section 8.1. Read all the same, two passwords could become one.
+    else if (isUtf8(bytes)) void parseJson(request, bytes.toString(), done);
+    else done(new Problem('invalid_request', { detail: 'The body is not UTF-8' }));
   });
   app.addContentTypeParser('*', { parseAs: 'string' }, ({ headers }, body, done) => {
     if (body === '') done(null, undefined);

@@ -350,14 +350,17 @@ test('a suspension and a cut-off to come outlive Redis: no login, no activation,
   };
 
   const [suspended, closed] = [await account(api, { probe }), await account(api, { probe })];
-  const pending = newAddress('pending');
-  await api.register(pending);
-  await side.activationKey(pending);
+  const [pending, waiting] = [newAddress('pending'), newAddress('waiting')];
+  for (const email of [pending, waiting]) {
+    await api.register(email);
+    await side.activationKey(email);
+  }
   const [{ id: pendingId = '' } = {}] = await probe.users(pending);
+  const [{ id: waitingId = '' } = {}] = await probe.users(waiting);
   const tomorrow = new Date(Date.now() + 86_400_000).toISOString();
   await act('PUT', `${suspended.id}/suspension`);
   await act('PUT', `${pendingId}/suspension`, { until: tomorrow });
-  await act('POST', `${closed.id}/revocations`, { issued_before: tomorrow });
+  for (const id of [closed.id, waitingId]) await act('POST', `${id}/revocations`, { issued_before: tomorrow });
 
   await empty(redis);
   const bystander = await account(api, { probe });
@@ -365,13 +368,19 @@ test('a suspension and a cut-off to come outlive Redis: no login, no activation,
   expect((await api.login(suspended.email)).json()).toMatchObject({ status: 403, code: 'account_suspended' });
   expect((await api.login(closed.email)).json()).toMatchObject({ code: 'account_suspended', until: tomorrow });
   // The mailed key went with Redis; another one opens no more than it would have.
-  await api.post('/v1/activations', { email: pending });
-  const key = await side.activationKey(pending, 2);
-  expect((await api.post(`/v1/activations/${key}`)).statusCode).toBeGreaterThanOrEqual(400);
-  expect(await probe.users(pending)).toMatchObject([{ status: 'pending' }]);
+  const keyOf = async (email: string) => {
+    await api.post('/v1/activations', { email });
+    return side.activationKey(email, 2);
+  };
+  const [key, closedKey] = [await keyOf(pending), await keyOf(waiting)];
+  for (const one of [key, closedKey]) expect((await api.post(`/v1/activations/${one}`)).statusCode).toBe(404);
+  for (const email of [pending, waiting]) expect(await probe.users(email)).toMatchObject([{ status: 'pending' }]);
 
   await act('DELETE', `${suspended.id}/suspension`);
   await act('DELETE', `${pendingId}/suspension`);
   await loginsWork(api, suspended.email);
   expect((await api.post(`/v1/activations/${key}`)).statusCode).toBe(200);
+  // The instant comes.
+  await probe.rows('UPDATE users SET login_closed_until = now() WHERE id = $1::uuid', [waitingId]);
+  expect((await api.post(`/v1/activations/${closedKey}`)).statusCode).toBe(200);
 });

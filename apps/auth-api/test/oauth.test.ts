@@ -50,7 +50,8 @@ describe('a token for the client itself', () => {
   test('is an RFC 9068 access token whose subject is the client, without a session', async () => {
     const response = await postForm(api, '/oauth/token', GRANT, gateway);
     expect(response.statusCode).toBe(200);
-    expect(response.headers['cache-control']).toBe('no-store');
+    // RFC 6749 section 5.1
+    expect(response.headers).toMatchObject({ 'cache-control': 'no-store', pragma: 'no-cache' });
     expect(response.json()).toEqual({
       access_token: expect.any(String),
       token_type: 'Bearer',

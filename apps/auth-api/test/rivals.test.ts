@@ -217,3 +217,25 @@ describe('an attacker and a victim register one address', () => {
     }
   });
 });
+
+test('with the account go the registrations of its address that lost to it, and their links', async () => {
+  const email = newAddress();
+  const won = await registered(email, VICTIM);
+  const lost = await registered(email, ATTACKER);
+  expect((await activate(won)).statusCode).toBe(200);
+  const other = await registered(newAddress(), THIRD);
+  const { access_token: token } = (await unlimited.login(email, VICTIM)).json();
+  const gone = await unlimited.call(
+    'DELETE',
+    '/v1/me',
+    { current_password: VICTIM },
+    { authorization: `Bearer ${token}` },
+  );
+  expect(gone.statusCode).toBe(204);
+  expect(await database.users(email)).toEqual([]);
+  await database.settled();
+  expect((await unlimited.dumpDatabase()).filter((row) => row.includes(email))).toEqual([]);
+  expectProblem(await unlimited.get(`/v1/activations/${lost}`), { status: 404, code: 'activation_key_unknown' });
+  expectProblem(await unlimited.login(email, ATTACKER), { status: 401, code: 'invalid_credentials' });
+  expect((await activate(other)).statusCode).toBe(200);
+});

@@ -40,8 +40,8 @@ export function createActivation({ keys, users, allowMail, onMailOwed }: Activat
   async function look(key: string): Promise<FullState> {
     const record = await keys.find(key);
     const user = record && (await users.activationState(record.userId));
-    // While the account is suspended nothing about it changes.
-    if (!record || !user || user.suspended) return { status: 'unknown' };
+    // While its door is closed (a suspension, a cut-off at an instant to come) nothing about the account changes.
+    if (!record || !user || user.closed) return { status: 'unknown' };
     if (user.status !== 'pending') return { status: 'used' };
     // A registration whose address meanwhile has an account can never be activated: for whoever clicks, the account is there.
     if (await users.hasAccount(user.emailKey)) return { status: 'used' };

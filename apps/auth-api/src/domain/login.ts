@@ -270,4 +270,4 @@ export function createLogin(options: LoginOptions) {
 
 /** Until the end of time is said without an instant. */
 const closed = (until: Date): Problem => new Problem('account_suspended', until < FAR_AWAY ? { until } : {});
-const FAR_AWAY = new Date('2200-01-01T00:00:00Z');
+const FAR_AWAY = new Date('2255-06-05T00:00:00Z');

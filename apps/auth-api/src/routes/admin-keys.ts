@@ -79,6 +79,7 @@ export const adminKeyRoutes: FastifyPluginAsyncTypebox<AdminKeyRoutesOptions> = 
         summary: 'Revoke a signing key: every token it has signed is refused, and another key signs at once',
         description: 'Sessions go on: their refresh tokens are none of it. May be repeated.',
         params: Type.Object({ kid: Type.String({ maxLength: 128 }) }),
+        body: NoBody,
         response: answers({ 204: NoContent }, 'signing_key_unknown', ...UNAUTHENTICATED),
       },
     },

@@ -122,6 +122,7 @@ export const adminMailRoutes: FastifyPluginAsyncTypebox<AdminMailRoutesOptions> 
         operationId: 'adminDiscardMail',
         summary: 'Give it up for good: it is not owed any more',
         params: MailParams,
+        body: NoBody,
         response: answers({ 204: NoContent }, 'mail_unknown', ...UNAUTHENTICATED),
       },
     },

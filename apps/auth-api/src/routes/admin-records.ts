@@ -5,7 +5,7 @@ import { Type } from 'typebox';
 import type { Act, Operators } from '../domain/operators.ts';
 import { AUDIT_TYPES } from '../store/audit.ts';
 import { Limit, limitOf, Nullable, UserId } from './admin-schemas.ts';
-import { answers, Instant, NoContent, UNAUTHENTICATED } from './schemas.ts';
+import { answers, Instant, NoBody, NoContent, UNAUTHENTICATED } from './schemas.ts';
 
 export interface AdminRecordRoutesOptions {
   operators: Operators;
@@ -121,6 +121,7 @@ export const adminRecordRoutes: FastifyPluginAsyncTypebox<AdminRecordRoutesOptio
         operationId: 'adminRevokeClient',
         summary: 'Revoke a client: it gets no token any more, and those it has are refused',
         params: Type.Object({ id: Type.String({ maxLength: 128 }) }),
+        body: NoBody,
         response: answers({ 204: NoContent }, 'client_unknown', ...UNAUTHENTICATED),
       },
     },

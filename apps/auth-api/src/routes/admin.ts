@@ -13,7 +13,7 @@ import { adminMailRoutes } from './admin-mails.ts';
 import { adminRecordRoutes } from './admin-records.ts';
 import { Limit, limitOf, Nullable, UserId } from './admin-schemas.ts';
 import { requestContext } from './request-context.ts';
-import { answers, Email, Instant, NoContent, Omittable, UNAUTHENTICATED, UserStatus } from './schemas.ts';
+import { answers, Email, Instant, NoBody, NoContent, Omittable, UNAUTHENTICATED, UserStatus } from './schemas.ts';
 import { SessionFields, sessionFields } from './session-fields.ts';
 
 const UserParams = Type.Object({ id: UserId });
@@ -140,6 +140,7 @@ export const adminRoutes: FastifyPluginAsyncTypebox<AdminRoutesOptions> = async 
         operationId: 'adminDeleteUser',
         summary: 'Delete a user: tokens dead, personal data gone',
         params: UserParams,
+        body: NoBody,
         response: answers({ 204: NoContent }, 'user_unknown', ...UNAUTHENTICATED),
       },
     },
@@ -215,6 +216,7 @@ export const adminRoutes: FastifyPluginAsyncTypebox<AdminRoutesOptions> = async 
         operationId: 'adminLiftSuspension',
         summary: 'End a suspension',
         params: UserParams,
+        body: NoBody,
         response: answers({ 204: NoContent }, 'user_unknown', ...UNAUTHENTICATED),
       },
     },
@@ -250,6 +252,7 @@ export const adminRoutes: FastifyPluginAsyncTypebox<AdminRoutesOptions> = async 
         operationId: 'adminEndSession',
         summary: "End one of a user's sessions",
         params: Type.Object({ id: UserId, sid: Type.String({ maxLength: 64 }) }),
+        body: NoBody,
         response: answers({ 204: NoContent }, 'user_unknown', 'session_unknown', ...UNAUTHENTICATED),
       },
     },

@@ -50,7 +50,7 @@ export const Locale = Type.String({
   description: 'a BCP 47 language tag',
   examples: ['de', 'en-GB'],
 });
-export const MailedKey = Type.String({ maxLength: 128, description: '32 base62 characters, from the mailed link' });
+export const MailedKey = Type.String({ description: '32 base62 characters, from the mailed link' });
 export const Instant = Type.String({ format: 'date-time' });
 const Seconds = Type.Integer({ minimum: 0 });
 

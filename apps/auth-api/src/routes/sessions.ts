@@ -3,7 +3,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import type { Sessions } from '../domain/sessions.ts';
 import { requestContext } from './request-context.ts';
-import { answers, NoContent, UNAUTHENTICATED } from './schemas.ts';
+import { answers, NoBody, NoContent, UNAUTHENTICATED } from './schemas.ts';
 import { SessionFields, sessionFields } from './session-fields.ts';
 
 const SessionList = Type.Object({
@@ -42,6 +42,7 @@ export const sessionRoutes: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = 
         tags: ['Sessions'],
         summary: 'End the session of this access token',
         security,
+        body: NoBody,
         response: answers({ 204: NoContent }, ...UNAUTHENTICATED),
       },
     },
@@ -61,6 +62,7 @@ export const sessionRoutes: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = 
         summary: 'End one session of the caller',
         security,
         params: Type.Object({ id: Type.String({ maxLength: 64 }) }),
+        body: NoBody,
         response: answers({ 204: NoContent }, 'session_unknown', ...UNAUTHENTICATED),
       },
     },
@@ -80,6 +82,7 @@ export const sessionRoutes: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = 
         summary: 'End every session of the caller, or every other one',
         security,
         querystring: Type.Object({ except: Type.Optional(Type.Literal('current')) }, { additionalProperties: false }),
+        body: NoBody,
         response: answers({ 204: NoContent }, ...UNAUTHENTICATED),
       },
     },

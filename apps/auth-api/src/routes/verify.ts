@@ -1,4 +1,5 @@
 /** Forward authentication for gateways: nginx `auth_request`, Traefik and Caddy `forward_auth`, Envoy `ext_authz`. */
+import { METHODS } from 'node:http';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
@@ -9,29 +10,15 @@ import { answers, UNAUTHENTICATED } from './schemas.ts';
 /** RFC 6749 section 3.3: scope tokens separated by spaces. */
 const SCOPE = '^[\\x21\\x23-\\x5B\\x5D-\\x7E]+( [\\x21\\x23-\\x5B\\x5D-\\x7E]+)*$';
 
-/** What HTTP and WebDAV know beyond what Fastify does: a gateway asks with its own client's method. */
-const MORE_METHODS = [
-  'CONNECT',
-  'COPY',
-  'LOCK',
-  'MKCALENDAR',
-  'MKCOL',
-  'MOVE',
-  'PROPFIND',
-  'PROPPATCH',
-  'PURGE',
-  'REPORT',
-  'SEARCH',
-  'TRACE',
-  'UNLOCK',
-];
-
 const Answer = Type.Null({ description: 'Good; who it is stands in the headers' });
 const saidHeaders = {
   'X-Auth-User': Type.String({ description: 'id of the user' }),
-  'X-Auth-Session': Type.String({ description: 'id of the session' }),
+  'X-Auth-Session': Type.String({ description: 'id of the session; left out for a client, which has none' }),
   'X-Auth-Scope': Type.String({ description: 'scopes, separated by spaces' }),
-  'X-Auth-Token-Expires': Type.String({ format: 'date-time' }),
+  'X-Auth-Token-Expires': Type.String({
+    format: 'date-time',
+    description: 'left out for an opaque token that never expires',
+  }),
 };
 
 /** What a good token's answer says, by header. */
@@ -52,10 +39,12 @@ export const verifyRoutes: FastifyPluginAsyncTypebox = async (app) => {
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', (_request, _payload, done) => done(null));
   app.addHook('onRequest', ({ raw }, _reply, done) => {
-    if (raw.headers['content-type'] !== undefined) delete raw.headers['content-type'];
+    // One there has to be for QUERY (RFC 10008 section 2).
+    raw.headers['content-type'] = 'application/octet-stream';
     done();
   });
-  for (const method of MORE_METHODS)
+  // A gateway asks with its own client's method: any that Node reads.
+  for (const method of METHODS)
     if (!app.supportedMethods.includes(method)) app.addHttpMethod(method, { hasBody: true });
 
   function answer(caller: Caller, needed: string | undefined, reply: FastifyReply): FastifyReply {

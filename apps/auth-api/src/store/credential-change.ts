@@ -42,7 +42,8 @@ export interface Erasure {
 }
 
 /**
- * Deletes the account, the mails it is owed and what the audit log holds of the person, and records it. The log may hold more than one
+ * Deletes the account, the registrations of its address that never became one, the mails they are owed and what the audit log holds of the
+ * person, and records it. The log may hold more than one
  * statement can forget in time: what was recorded so far is forgotten before, in parts, as long as the account is there and the password is
  * this one. Whatever ends it half way, the account is there and repeating goes on; once it is gone, nothing of the person is left.
  * @param inRedis ends what is left in Redis of the account; while that can't be done, what else has happened is that events were forgotten.
@@ -56,20 +57,27 @@ export async function eraseUser(
   const user = Prisma.sql`id = ${userId}::uuid AND password_hash = coalesce(${presentHash ?? null}, password_hash)`;
   while (await forgetEvents(db, user));
   const erase = async (tx: Prisma.TransactionClient) => {
-    const [gone] = await tx.$queryRaw<{ users: number; mails: string[] }[]>`
+    const [gone] = await tx.$queryRaw<{ users: string[]; mails: string[] }[]>`
       WITH gone AS (
-        DELETE FROM users WHERE ${user} RETURNING id
+        DELETE FROM users WHERE ${user} RETURNING id, email_key, status
+      ), others AS (
+        DELETE FROM users USING gone
+        WHERE users.email_key = gone.email_key AND users.status = 'pending' AND gone.status <> 'pending'
+        RETURNING users.id
+      ), erased AS (
+        SELECT id FROM gone UNION ALL SELECT id FROM others
       ), audited AS (
         ${auditInsert(event)} WHERE EXISTS (SELECT FROM gone)
       ), mails AS (
-        DELETE FROM mail_outbox USING gone WHERE payload ->> 'user_id' = gone.id::text RETURNING mail_outbox.id
+        DELETE FROM mail_outbox USING erased WHERE payload ->> 'user_id' = erased.id::text RETURNING mail_outbox.id
       ), withdrawn AS (
         INSERT INTO mail_withdrawals (id) SELECT id FROM mails
       )
-      SELECT (SELECT count(*)::int FROM gone) AS users, (SELECT coalesce(array_agg(id::text), '{}') FROM mails) AS mails`;
-    if (gone?.users !== 1) return undefined;
+      SELECT (SELECT coalesce(array_agg(id::text), '{}') FROM erased) AS users,
+        (SELECT coalesce(array_agg(id::text), '{}') FROM mails) AS mails`;
+    if (!gone || gone.users.length === 0) return undefined;
     // A statement of its own: it has to see the event above, and those that were on their way.
-    await tx.$executeRaw`SELECT audit_forget(${userId}::uuid, NULL)`;
+    await tx.$executeRaw`SELECT audit_forget(id, NULL) FROM unnest(${gone.users}::uuid[]) AS id`;
     return gone.mails;
   };
   const mails = await changeCredentials(db, userId, erase, async (owed) => {

@@ -21,7 +21,6 @@ export interface LoginCandidate {
   passwordHash: string;
   /** Until when nothing may be issued, by what PostgreSQL remembers; null: now. */
   closedUntil: Date | null;
-  suspended: boolean;
 }
 
 export interface UserProfile {
@@ -46,7 +45,7 @@ const PROFILE = {
 /** What an activation key is judged by. */
 export interface ActivationState {
   status: UserStatus;
-  suspended: boolean;
+  closed: boolean;
   activationAttempt: number;
   email: string;
   emailKey: string;
@@ -172,7 +171,7 @@ export function createUserStore(db: Database) {
           WITH activated AS (
             UPDATE users SET status = 'active', activated_at = now()
             WHERE id = ${userId}::uuid AND status = 'pending' AND activation_attempt = ${attempt}
-              AND coalesce(suspended_until, now()) <= now()
+              AND coalesce(greatest(login_closed_until, suspended_until), now()) <= now()
             RETURNING id, email, email_key
           ), audited AS (
             ${auditInsertFrom('activated', 'user.activated', context)}
@@ -225,7 +224,7 @@ export function createUserStore(db: Database) {
 
     async activationState(userId: string): Promise<ActivationState | undefined> {
       const [state] = await db.$queryRaw<ActivationState[]>`
-        SELECT status::text AS status, coalesce(suspended_until > now(), false) AS suspended,
+        SELECT status::text AS status, coalesce(greatest(login_closed_until, suspended_until) > now(), false) AS closed,
           activation_attempt AS "activationAttempt", email, email_key AS "emailKey", locale
         FROM users WHERE id = ${userId}::uuid`;
       return state;
@@ -240,8 +239,7 @@ export function createUserStore(db: Database) {
     async loginCandidate(email: string): Promise<LoginCandidate | undefined> {
       const [candidate] = await db.$queryRaw<LoginCandidate[]>`
         SELECT id, status::text AS status, password_hash AS "passwordHash",
-          nullif(greatest(login_closed_until, suspended_until, now()), now()) AS "closedUntil",
-          coalesce(suspended_until > now(), false) AS suspended
+          nullif(greatest(login_closed_until, suspended_until, now()), now()) AS "closedUntil"
         FROM users
         WHERE email_key = ${emailKey(email)}
         ORDER BY (status <> 'pending') DESC, created_at DESC, id DESC LIMIT 1`;
