@@ -1,10 +1,12 @@
+import { startRedis } from '@latchkey/dev-stack/redis';
 import { connectRedis } from '@latchkey/shared/redis-connections';
 import { redisKeys } from '@latchkey/shared/redis-keys';
 import type { LightMyRequestResponse } from 'fastify';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { activeUser, decoded, logIn } from './accounts.ts';
 import { addClient, addClientAs, basic, clientToken, postForm, type TestClient } from './clients.ts';
 import { expectProblem } from './expect-problem.ts';
+import { startWire } from './mail-crash/wire.ts';
 import { PASSWORD, PUBLIC_URL, startMailSide, startTestApp, type TestApp, testApp } from './test-app.ts';
 
 let side: Awaited<ReturnType<typeof startMailSide>>;
@@ -253,6 +255,36 @@ describe('introspection', () => {
       expect(await verify(cut.access_token)).toBe(200);
     } finally {
       redis.disconnect();
+    }
+  });
+
+  test('never calls active what another instance was told to refuse, though its own copy of the log has yet to hear of it', async () => {
+    const redis = await startRedis();
+    onTestFinished(() => redis.stop());
+    const followers = new Set<number>();
+    let deaf = false;
+    const wire = await startWire('redis', redis.port, ({ connection, toServer, text }) => {
+      if (toServer && /xread/i.test(text)) followers.add(connection);
+      return toServer || !deaf || !followers.has(connection);
+    });
+    onTestFinished(() => wire.close());
+    const near = await testApp({ ...side, redisUrl: redis.url });
+    const far = await testApp({ ...side, redisUrl: `redis://127.0.0.1:${wire.port}`, patience: 1 });
+    const ask = (token: string) => postForm(far, '/oauth/introspect', { token }, gateway);
+    const authorization = `Bearer ${await clientToken(near, admin)}`;
+    const ofClient = await clientToken(near, gateway);
+    const ofUser = (await logIn(near, await activeUser(near))).access_token;
+    const refuse: [token: string, () => Promise<LightMyRequestResponse>][] = [
+      [ofClient, () => postForm(near, '/oauth/revoke', { token: ofClient }, gateway)],
+      [ofUser, () => near.call('DELETE', `/v1/admin/keys/${decoded(ofUser).header.kid}`, undefined, { authorization })],
+    ];
+    for (const [token, end] of refuse) {
+      await vi.waitFor(async () => expect((await ask(token)).json()).toMatchObject({ active: true }), 10_000);
+      deaf = true;
+      expect((await end()).statusCode).toBeLessThan(300);
+      expectProblem(await ask(token), { status: 503, code: 'dependency_unavailable' });
+      deaf = false;
+      await vi.waitFor(async () => expect((await ask(token)).json()).toEqual({ active: false }), 10_000);
     }
   });
 

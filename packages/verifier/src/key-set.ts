@@ -69,8 +69,13 @@ export function localKeySet(source: KeySource): KeySet {
   };
 }
 
-/** Seconds between two fetches for which an answer without `Cache-Control`, or with an odd one, is kept: at most a day, at least a window. */
-const KEPT = { default: 300, most: 86_400 };
+/** Seconds after which a set is fetched anew, as the issuer's JWKS_MAX_AGE; earlier if its `Cache-Control` says so, but after a window at least. */
+const KEPT_FOR = 300;
+/**
+ * Seconds for which a set is believed: {@link KEPT_FOR}, and five minutes in which fetching it anew may fail. A key may have been revoked up to an
+ * hour before it was fetched (the issuer's BELIEVED_FOR), and the log forgets that after 1 h + 300 s + ACCESS_TOKEN_TTL + 60 s (docs/adr/0015).
+ */
+const BELIEVED_FOR = 600;
 /** Milliseconds one fetch may take. */
 const PATIENCE = 5000;
 /** A set of a dozen RSA keys takes 6 KB. */
@@ -80,9 +85,9 @@ export interface RemoteKeySetOptions {
   url: string | URL;
   /** Milliseconds between two fetches, however many tokens name a key that is not known. */
   window: number;
-  /** Hears of a fetch that failed; keys that are known stay good. */
+  /** Hears of a fetch that failed; keys that are known stay good for {@link BELIEVED_FOR}. */
   onError: (error: Error) => void;
-  /** Told when a key is gone: what was verified with it has to be verified again. */
+  /** Told when a key is gone, or all are no longer believed: what was verified with it has to be verified again. */
   onKeyGone: () => void;
 }
 
@@ -91,7 +96,14 @@ export function remoteKeySet({ url, window, onError, onKeyGone }: RemoteKeySetOp
   let fetching: Promise<void> | undefined;
   let fetchedAt = Number.NEGATIVE_INFINITY;
   let refresh: NodeJS.Timeout | undefined;
+  let end: NodeJS.Timeout | undefined;
   const closing = new AbortController();
+
+  /** What was verified with them goes too: a thief's token may live longer than the log knows of its key. */
+  function letGo(): void {
+    keys = undefined;
+    onKeyGone();
+  }
 
   /** @returns seconds for which it may be kept. */
   async function load(): Promise<number> {
@@ -104,9 +116,12 @@ export function remoteKeySet({ url, window, onError, onKeyGone }: RemoteKeySetOp
     if (found.size === 0) throw new Error(`${url} names no key that can be used`);
     const gone = [...(keys?.keys() ?? [])].some((kid) => !found.has(kid));
     keys = found;
+    // A timer, whose clock only goes forward: tokens that were seen before do not ask for their key.
+    clearTimeout(end);
+    end = setTimeout(letGo, BELIEVED_FOR * 1000).unref();
     if (gone) onKeyGone();
     const [, seconds] = /max-age=(\d{1,9})/.exec(response.headers.get('cache-control') ?? '') ?? [];
-    return Math.min(Number(seconds ?? KEPT.default), KEPT.most);
+    return Math.min(Number(seconds ?? KEPT_FOR), KEPT_FOR);
   }
 
   /** One fetch at a time, whoever asks. Never throws. */
@@ -137,6 +152,7 @@ export function remoteKeySet({ url, window, onError, onKeyGone }: RemoteKeySetOp
     close() {
       closing.abort();
       clearTimeout(refresh);
+      clearTimeout(end);
     },
   };
 }

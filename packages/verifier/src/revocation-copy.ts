@@ -97,6 +97,8 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
   let closed = false;
   /** While the log is copied, the next part of it: asked for before it is needed, and without a look at which Redis this is. */
   let ahead: Question | undefined;
+  /** Those who wait until the copy has got so far. */
+  const awaiting = new Set<{ id: string; arrive: () => void }>();
 
   const isFresh = (): boolean => complete && performance.now() - heardAt <= lagMax;
 
@@ -182,6 +184,7 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
       positionUntil = until ?? takeOne(String(id), readEntry(String(name), String(text)));
     }
     position = String(entries.at(-1)?.[0] ?? position);
+    for (const one of awaiting) if (!isBefore(position, one.id)) one.arrive();
   }
 
   /** Asks for the entries after `from`. They are waited for, but not while everything is refused until the log is copied. */
@@ -282,6 +285,26 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     epoch: revoked.epoch,
     /** How far it has read, for who keeps a high-water mark. */
     position: (): string => position,
+    /**
+     * Resolves once the entry with this id has been read, or a later one: what Redis itself would say is known then.
+     * @throws Error when that takes longer than a copy may be behind.
+     */
+    reaches(id: string): Promise<void> {
+      if (!isBefore(position, id)) return Promise.resolve();
+      return new Promise((resolve, reject) => {
+        const one = { id, arrive: () => settle(resolve) };
+        const timer = setTimeout(
+          () => settle(() => reject(new Error('Redis connection is not ready: the copy of its log is behind'))),
+          lagMax,
+        );
+        const settle = (how: () => void): void => {
+          clearTimeout(timer);
+          awaiting.delete(one);
+          how();
+        };
+        awaiting.add(one);
+      });
+    },
     /** How much it holds, for metrics. */
     size: revoked.size,
     /** All it holds, for who makes a copy of the copy. */

@@ -64,7 +64,7 @@ test('the set is fetched anew when its time is over; a key that is gone is belie
   await expect(verifier.verify(old)).rejects.toMatchObject({ code: 'key_unknown' });
 });
 
-test('an issuer that is away, or answers nonsense, takes no key away', async () => {
+test('an issuer that is away, or answers nonsense, takes no key away within ten minutes', async () => {
   const { state, verifier, errors } = await issuer({ window: 20, maxAge: 0 });
   const [key = testKey()] = state.keys;
   await verifier.verify(goodToken(key));
@@ -74,6 +74,71 @@ test('an issuer that is away, or answers nonsense, takes no key away', async () 
   state.keys = [];
   const seen = errors.length;
   await vi.waitFor(() => expect(errors.length).toBeGreaterThan(seen + 1));
+  await expect(verifier.verify(goodToken(key))).resolves.toBeDefined();
+});
+
+/** From now on time stands still but for `vi.advanceTimersByTime`; that of tokens (Date) goes on. */
+function stopTime(): void {
+  vi.useFakeTimers({ toFake: ['performance', 'setTimeout', 'clearTimeout'] });
+  onTestFinished(() => void vi.useRealTimers());
+}
+
+/** As `vi.waitFor`, which would move the time. */
+async function until(holds: () => boolean): Promise<void> {
+  const latest = Date.now() + 20_000;
+  while (!holds()) {
+    expect(Date.now()).toBeLessThan(latest);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+test('a set that can’t be fetched anew is believed for ten minutes; then no token is, seen before or not, until it can', async () => {
+  stopTime();
+  const { state, verifier, errors } = await issuer();
+  const [key = testKey()] = state.keys;
+  const seen = goodToken(key);
+  await verifier.verify(seen);
+  state.status = 500;
+  vi.advanceTimersByTime(599_000);
+  await until(() => errors.length === 1);
+  expect(verifier.verifySeen(seen)).toBeDefined();
+  await expect(verifier.verify(goodToken(key))).resolves.toBeDefined();
+
+  vi.advanceTimersByTime(1000);
+  expect(verifier.verifySeen(seen)).toBeUndefined();
+  const refused = (token: string) =>
+    expect(verifier.verify(token)).rejects.toMatchObject({ code: 'keys_unavailable', status: 503 });
+  await refused(seen);
+  // One fetch a window, and one for all who ask at once.
+  for (let n = 0; n < 10; n += 1) await refused(goodToken(key));
+  expect(state.fetches).toBe(2);
+  vi.advanceTimersByTime(WINDOW);
+  await Promise.all(Array.from({ length: 20 }, () => refused(goodToken(key))));
+  await refused(seen);
+  expect(state.fetches).toBe(3);
+
+  state.status = 200;
+  vi.advanceTimersByTime(WINDOW);
+  await expect(verifier.verify(seen)).resolves.toBeDefined();
+  expect(verifier.verifySeen(seen)).toBeDefined();
+  expect(state.fetches).toBe(4);
+});
+
+test('a set is fetched anew after five minutes, if it may be kept for a day too, and believed for ten minutes from then', async () => {
+  stopTime();
+  const { state, verifier } = await issuer({ maxAge: 86_400 });
+  const [key = testKey()] = state.keys;
+  const seen = goodToken(key);
+  await verifier.verify(seen);
+  const next = testKey('EdDSA');
+  state.keys.push(next);
+  vi.advanceTimersByTime(300_000);
+  await until(() => state.fetches === 2);
+  // Waits for what that fetch finds.
+  await verifier.verify(goodToken(next));
+  state.status = 500;
+  vi.advanceTimersByTime(599_000);
+  expect(verifier.verifySeen(seen)).toBeDefined();
   await expect(verifier.verify(goodToken(key))).resolves.toBeDefined();
 });
 

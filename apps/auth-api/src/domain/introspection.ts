@@ -55,10 +55,16 @@ export function createIntrospection(options: IntrospectionOptions) {
     }
   }
 
+  /** Of the session or the client, what Redis or PostgreSQL says; of single tokens and of keys, what the log says. */
   async function isLive({ claims, identity }: ReadToken): Promise<boolean> {
     if (copy.denies(identity)) return false;
-    if (claims.sid !== undefined) return sessions.isLive(identity.userId, identity.sessionId, identity.issuedAt);
-    return clients.isLive(claims.sub);
+    const [live] = await Promise.all([
+      claims.sid === undefined
+        ? clients.isLive(claims.sub)
+        : sessions.isLive(identity.userId, identity.sessionId, identity.issuedAt),
+      log.copied(),
+    ]);
+    return live && !copy.denies(identity);
   }
 
   return {

@@ -36,8 +36,9 @@ export function keyLives(accessTokenTtl: number): KeyLives {
     rotateAfter: ROTATE_AFTER,
     // An instance may sign by what is that old.
     retiresFor: BELIEVED_FOR + accessTokenTtl + CLOCK_TOLERANCE,
-    // The last one who holds the key may accept a token by it just before it lets go of the key, and keep that result as long as a token lives.
-    deniedFor: knownAfter + accessTokenTtl + CLOCK_TOLERANCE,
+    // The last one who holds the key may accept a token by it just before it lets go of the key, and keep that result as long as a token lives;
+    // or it can't fetch the keys anew, and holds them as long again (packages/verifier/src/key-set.ts).
+    deniedFor: knownAfter + Math.max(accessTokenTtl, JWKS_MAX_AGE) + CLOCK_TOLERANCE,
   };
 }
 

@@ -8,6 +8,7 @@ import type { Epoch, RevocationCopy } from '@latchkey/verifier/revocation-copy';
 import { issuedAtOf } from '@latchkey/verifier/token-identity';
 import { defineScript } from './lua.ts';
 import type { Microseconds } from './sessions.ts';
+import { MOST_ASKED, together } from './together.ts';
 
 /** Seconds added to the life of an entry: a verifier whose clock is behind still thinks a token alive that long. */
 export const CLOCK_TOLERANCE = 60;
@@ -84,7 +85,18 @@ export function createRevocationLog(
     for (const line of lines) copy.apply({ ...line, until });
   }
 
+  const askEnd = together<void, string>(redis, MOST_ASKED, async (questions) => {
+    const [last] = await redis.xrevrange(keys.revocations, '+', '-', 'COUNT', 1);
+    return questions.map(() => last?.[0] ?? '0-0');
+  });
+
   return {
+    /**
+     * Resolves once this instance's copy knows all that stands in the log now: then it says what Redis itself would.
+     * @throws what Redis throws, or when the copy is too far behind.
+     */
+    copied: async (): Promise<void> => copy.reaches(await askEnd()),
+
     /**
      * Has the access tokens of a user's sessions refused everywhere.
      * @param from only what was issued then or later.

@@ -92,3 +92,11 @@ test('while PostgreSQL is away what is known stays good, what is not known is no
   expect(await keys.publicJwk(kid)).toBeDefined();
   expect(await keys.sign(claims)).toMatch(/^ey/);
 });
+
+test('the log names a revoked key until no verifier can hold it, however short tokens live', () => {
+  // What an instance publishes may be BELIEVED_FOR old, and a verifier goes on with it for ten minutes (packages/verifier/src/key-set.ts).
+  for (const accessTokenTtl of [1, 60, 600, 3600])
+    expect(keyLives(accessTokenTtl).deniedFor).toBeGreaterThan(
+      BELIEVED_FOR + Math.max(600, JWKS_MAX_AGE + accessTokenTtl),
+    );
+});
