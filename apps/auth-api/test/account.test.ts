@@ -1,10 +1,11 @@
 import { keysOf, tellAll } from '@latchkey/dev-stack/test-redis';
-import { redisKeys } from '@latchkey/shared/redis-keys';
+import { redisKeys, userTag } from '@latchkey/shared/redis-keys';
 import { hashSync } from '@node-rs/argon2';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { createKeyring } from '../src/domain/keyring.ts';
 import { createRateLimits, limits } from '../src/rate-limits.ts';
-import { activeUser, beforeCommit, duringChange, logIn, registeredUser } from './accounts.ts';
+import { unpackDevice } from '../src/store/devices.ts';
+import { activeUser, beforeCommit, duringChange, logIn, registeredUser, type TokenResponse } from './accounts.ts';
 import { expectProblem } from './expect-problem.ts';
 import { MASTER_KEY, newAddress, PASSWORD, type TestApp } from './test-app.ts';
 import { forgetLimits, startTwoApps, type TwoApps } from './two-apps.ts';
@@ -40,6 +41,25 @@ const audited = async (userId: string) =>
       [userId],
     )
   ).map((event) => event);
+
+/** What a key of Redis holds, by its type; a device as it was before it was packed. */
+const heldIn: Record<string, (key: string) => Promise<unknown>> = {
+  string: (key) => redis.get(key),
+  hash: async (key) => {
+    const device = await redis.hgetBuffer(key, 'device');
+    return [await redis.hgetall(key), device && unpackDevice(device)];
+  },
+  list: (key) => redis.lrange(key, 0, -1),
+  set: (key) => redis.smembers(key),
+  zset: (key) => redis.zrange(key, '0', '-1'),
+  stream: (key) => redis.xrange(key, '-', '+'),
+};
+
+/** Every key of Redis with what it holds, as text. */
+async function dumpRedis(): Promise<string> {
+  const held = async (key: string) => `${key} ${JSON.stringify(await heldIn[await redis.type(key)]?.(key))}`;
+  return (await Promise.all((await keysOf(redis, '*')).map(held))).join('\n');
+}
 
 const liveSessions = async (token: string) => (await api.get('/v1/sessions', token)).json().sessions.length;
 
@@ -268,13 +288,25 @@ describe('the profile', () => {
 });
 
 describe('a deleted account', () => {
-  test('is gone: every token refused, nothing personal left in any table, and the address is free again', async () => {
+  test('is gone: every token refused, nothing personal left in any table or in Redis, and the address is free again', async () => {
     const email = await registeredUser(api, side);
-    const [here, there] = [await logIn(api, email, 'Very own phone'), await logIn(second, email)];
-    await api.call('PATCH', '/v1/me', { display_name: 'Ada Unforgettable' }, bearer(here.access_token));
+    const [name, phone, agent, ip] = ['Ada Unforgettable', 'Very own phone', 'Unforgettable/1.0', '203.0.113.7'];
+    const opened = await api.app.inject({
+      method: 'POST',
+      url: '/v1/tokens',
+      remoteAddress: ip,
+      headers: { 'user-agent': agent },
+      payload: { email, password: PASSWORD, device_name: phone },
+    });
+    const [here, there] = [opened.json<TokenResponse>(), await logIn(second, email)];
+    await api.call('PATCH', '/v1/me', { display_name: name }, bearer(here.access_token));
     expect((await changePassword(here.access_token, 'wrong password')).statusCode).toBe(401);
     const [user] = await database.users(email);
     const userId = String(user?.id);
+    const ofUser = `*${userTag(userId)}*`;
+    expect(await keysOf(redis, ofUser)).toContain(redisKeys().session(userId, here.session.id));
+    const before = await dumpRedis();
+    for (const personal of [phone, agent, ip]) expect(before).toContain(personal);
     const response = await deleteMe(here.access_token);
     expect([response.statusCode, response.body]).toEqual([204, '']);
 
@@ -285,8 +317,16 @@ describe('a deleted account', () => {
     }
     expectProblem(await api.login(email), { status: 401, code: 'invalid_credentials' });
     const dump = (await api.dumpDatabase()).join('\n');
-    for (const personal of [email, 'Ada Unforgettable', 'Very own phone']) expect(dump).not.toContain(personal);
-    expect(await keysOf(redis, `*{${userId}}:*`)).toEqual([]);
+    for (const personal of [email, name, phone]) expect(dump).not.toContain(personal);
+    // The gate alone, for as long as access tokens of before live: it holds instants.
+    const gate = redisKeys().gate(userId);
+    expect(await keysOf(redis, ofUser)).toEqual([gate]);
+    expect(Object.values(await redis.hgetall(gate)).filter((value) => !/^\d+$/.test(value))).toEqual([]);
+    const left = await redis.ttl(gate);
+    expect(left).toBeGreaterThan(0);
+    expect(left).toBeLessThanOrEqual(here.expires_in);
+    const after = await dumpRedis();
+    for (const personal of [email, name, phone, agent, ip]) expect(after).not.toContain(personal);
 
     // What happened stays on record, without the person.
     await vi.waitFor(async () => {

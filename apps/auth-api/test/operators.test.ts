@@ -66,9 +66,23 @@ const ROUTES: [Method, string][] = [
   ['GET', `/failed-mails/${randomUUID()}`],
   ['POST', `/failed-mails/${randomUUID()}/retry`],
   ['DELETE', `/failed-mails/${randomUUID()}`],
+  ['GET', '/keys'],
+  ['POST', '/keys/rotation'],
+  ['DELETE', '/keys/x'],
 ];
 
 describe('who may', () => {
+  test('is asked here of every operators’ route of the OpenAPI document', async () => {
+    const { paths } = (await api.get('/openapi.json')).json();
+    const documented = Object.entries<object>(paths)
+      .filter(([path]) => path.startsWith('/v1/admin/'))
+      .flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`));
+    const asked = ROUTES.map(([method, url]) => `${method} /v1/admin${url}`);
+    const form = (route: string) => new RegExp(`^${route.replace(/\{\w+\}/g, '[^/]+')}$`);
+    expect(documented.filter((route) => !asked.some((one) => form(route).test(one)))).toEqual([]);
+    expect(documented).toHaveLength(asked.length);
+  });
+
   test('nobody but a client with scope admin learns or changes anything, whatever else is wrong with the call', async () => {
     const { phone } = await twoDevices();
     const plain = await clientToken(api, await addClient(side.databaseUrl, 'introspect'));

@@ -1,15 +1,43 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { VerifyError } from '../src/errors.ts';
 import { createVerifier } from '../src/verifier.ts';
 import { hostileTokens } from './hostile-tokens.ts';
 import { changed, changes } from './malleable.ts';
-import { AUDIENCE, encode, goodClaims, goodToken, ISSUER, saidRevocations, testKey } from './signing.ts';
+import {
+  AUDIENCE,
+  encode,
+  goodClaims,
+  goodHeader,
+  goodToken,
+  ISSUER,
+  saidRevocations,
+  signed,
+  testKey,
+} from './signing.ts';
 
 /** Milliseconds of a core for one token: a signature takes a tenth of one. */
 const SLOW = 250;
 
 const ALGORITHMS = ['ES256', 'EdDSA', 'RS256'] as const;
+
+/** Where tokens say that keys are: it would answer, and remembers what it was asked for. */
+const asked: string[] = [];
+const server = createServer(({ url = '' }, response) => {
+  asked.push(url);
+  response.end(JSON.stringify({ keys: [] }));
+}).listen(0, '127.0.0.1');
+await new Promise((resolve) => server.once('listening', resolve));
+afterAll(() => server.close().closeAllConnections());
+const elsewhere = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+
+/** Asked last of all: what a token had begun to ask for has come before. */
+async function expectNobodyAsked(): Promise<void> {
+  await fetch(`${elsewhere}/last`);
+  expect(asked.splice(0)).toEqual(['/last']);
+}
 
 /** An issuer, its verifier, and a check that a token is refused in time and with nothing but a refusal. */
 function issuerOf(alg: (typeof ALGORITHMS)[number]) {
@@ -42,10 +70,24 @@ describe.each(ALGORITHMS)('%s', (alg) => {
     await expect(verifier.verify(goodToken(key))).resolves.toMatchObject({ sub: 'ada' });
   });
 
-  test.each(hostileTokens({ key, claims: goodClaims() }))('refused: $name', async ({ token }) => {
+  test('one that offers keys of its own, and addresses of them, is checked by the one that kid names, and nobody asks there', async () => {
+    const jwk = testKey(alg, key.kid).jwk;
+    const offers = { jwk, jku: `${elsewhere}/jwks.json`, x5u: `${elsewhere}/cert.pem`, x5c: ['MIIB'] };
+    const token = signed({ ...goodHeader(key), ...offers }, goodClaims(), key);
+    await expect(verifier.verify(token)).resolves.toMatchObject({ sub: 'ada' });
+    await expectNobodyAsked();
+  });
+
+  const vectors = hostileTokens({ key, claims: goodClaims(), elsewhere });
+  test.each(vectors)('refused: $name', async ({ token }) => {
     expect((await refusal(token)).status).toBe(401);
     // And not the second time either.
     expect((await refusal(token)).status).toBe(401);
+  });
+
+  test('of all of them together nobody is asked for a key', async () => {
+    for (const { token } of vectors) await refusal(token);
+    await expectNobodyAsked();
   });
 
   test('one token has one form: whatever is changed of it, it is refused', async () => {

@@ -18,7 +18,12 @@ interface Issuer {
   key: TestKey;
   /** The claims of a token that is good. */
   claims: Record<string, unknown>;
+  /** Where keys would be had that are not the issuer's; nobody may ask there. */
+  elsewhere?: string;
 }
+
+/** A port that is closed. */
+const NOWHERE = 'http://127.0.0.1:9';
 
 /** What tokens of one class have in common, by what each of them is. */
 type Classes = Record<string, Record<string, string>>;
@@ -31,7 +36,7 @@ const bytesOf = (number: bigint, length = 32): Buffer =>
 const numberOf = (bytes: Buffer): bigint => BigInt(`0x${bytes.toString('hex')}`);
 
 /** A good token of this issuer, and the ways to make another of it. */
-function workshop({ key, claims }: Issuer) {
+function workshop({ key, claims, elsewhere = NOWHERE }: Issuer) {
   const header = goodHeader(key);
   const good = signed(header, claims, key);
   const [head = '', body = '', signature = ''] = good.split('.');
@@ -39,6 +44,7 @@ function workshop({ key, claims }: Issuer) {
   return {
     key,
     claims,
+    elsewhere,
     header,
     good,
     head,
@@ -157,7 +163,7 @@ function secrets({ key, hmac, good }: Workshop): Classes {
 }
 
 /** What a header says of keys is data of whoever sent it. */
-function keysOfTheToken({ key, claims, header, stranger, withHeader }: Workshop): Classes {
+function keysOfTheToken({ key, claims, elsewhere, header, stranger, withHeader }: Workshop): Classes {
   const jwk = stranger.publicKey.export({ format: 'jwk' });
   const { alg } = key;
   return {
@@ -165,12 +171,12 @@ function keysOfTheToken({ key, claims, header, stranger, withHeader }: Workshop)
       'jwk in the header and its signature (CVE-2018-0114)': signed({ ...header, jwk }, claims, stranger),
       'jwk in the header, no kid (CVE-2018-0114)': signed({ alg, typ: 'at+jwt', jwk }, claims, stranger),
       'jku to a stranger (RFC 8725 2.9 and 3.10)': signed(
-        { ...header, jku: 'http://127.0.0.1:9/jwks.json' },
+        { ...header, jku: `${elsewhere}/jwks.json` },
         claims,
         stranger,
       ),
       'x5u to a stranger (RFC 8725 2.9 and 3.10)': signed(
-        { ...header, x5u: 'http://127.0.0.1:9/cert.pem' },
+        { ...header, x5u: `${elsewhere}/cert.pem` },
         claims,
         stranger,
       ),
@@ -182,7 +188,7 @@ function keysOfTheToken({ key, claims, header, stranger, withHeader }: Workshop)
       'that climbs folders (RFC 8725 2.9 and 3.10)': withHeader({ kid: '../../../../dev/null' }),
       'with SQL (RFC 8725 2.9 and 3.10)': withHeader({ kid: "x' UNION SELECT 'secret' --" }),
       'with a command (RFC 8725 2.9 and 3.10)': withHeader({ kid: '$(touch /tmp/x)|id' }),
-      'that is an address (RFC 8725 2.9 and 3.10)': withHeader({ kid: 'http://127.0.0.1:9/jwks.json' }),
+      'that is an address (RFC 8725 2.9 and 3.10)': withHeader({ kid: `${elsewhere}/jwks.json` }),
       '__proto__ (CWE-1321, prototype pollution)': withHeader({ kid: '__proto__' }),
       'constructor (CWE-1321, prototype pollution)': withHeader({ kid: 'constructor' }),
       'as an object (RFC 7515 4.1.4)': withHeader({ kid: { toString: key.kid } }),

@@ -2,8 +2,11 @@
 import type { TokenResponse } from '../accounts.ts';
 import { type Keys, kidOf } from './keys-suite.ts';
 
-/** @returns what stops it and tells how it went. */
-export function startLoad(keys: Keys, devices = 4) {
+/**
+ * @param outside judges their tokens too: `good`, or the code of a refusal.
+ * @returns what stops it and tells how it went.
+ */
+export function startLoad(keys: Keys, outside: (token: string) => Promise<string>, devices = 4) {
   let stopped = false;
   const went = { verified: 0, refused: [] as string[], signedBy: new Set<string>() };
 
@@ -13,6 +16,8 @@ export function startLoad(keys: Keys, devices = 4) {
       went.verified += 1;
       if (status !== 200) went.refused.push(`${status} for a token of ${kidOf(token)}`);
     }
+    const answer = await outside(token);
+    if (answer !== 'good') went.refused.push(`${answer} outside for a token of ${kidOf(token)}`);
   }
 
   /** Refreshes here and there; its latest and one of its older tokens are used at both. */

@@ -1,10 +1,13 @@
 /** Rotation: everybody knows a key before it signs and until the last it signed has expired. */
 import { setTimeout } from 'node:timers/promises';
+import { revocationsInRedis } from '@latchkey/verifier/redis';
+import { createVerifier } from '@latchkey/verifier/verifier';
 import { createRemoteJWKSet, customFetch, jwtVerify } from 'jose';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { decoded } from '../accounts.ts';
 import { expectProblem } from '../expect-problem.ts';
-import { PUBLIC_URL } from '../test-app.ts';
+import { LAG_MAX } from '../feed/feed-suite.ts';
+import { PATIENCE, PUBLIC_URL } from '../test-app.ts';
 import { type Keys, kidOf, SOON, startKeys } from './keys-suite.ts';
 import { startLoad } from './load.ts';
 
@@ -14,8 +17,11 @@ const ROTATIONS = Number(process.env.ROTATIONS ?? 30);
 const ROTATE_EVERY = Number(process.env.ROTATE_EVERY ?? 0);
 
 let keys: Keys;
+/** Where one of them listens. */
+let url: string;
 beforeAll(async () => {
   keys = await startKeys();
+  url = await keys.other.app.listen({ host: '127.0.0.1', port: 0 });
 });
 afterAll(() => keys.stop());
 
@@ -53,10 +59,33 @@ const rotationsRecorded = async (): Promise<number> => {
   return row?.count ?? 0;
 };
 
-test(`${ROTATIONS} rotations under load over two instances: no token is refused`, {
+/**
+ * Another service, which verifies by itself: its keys from one of the instances.
+ * @param jwksWindow milliseconds for which it does not ask again for a key it does not know.
+ * @returns what answers `good`, or the code of the refusal.
+ */
+async function outsideVerifier(jwksWindow: number): Promise<(token: string) => Promise<string>> {
+  const verifier = createVerifier({
+    issuer: PUBLIC_URL,
+    audience: PUBLIC_URL,
+    jwks: `${url}/.well-known/jwks.json`,
+    jwksWindow,
+    revocations: revocationsInRedis({ redis: keys.redis.url, lagMax: LAG_MAX * PATIENCE }),
+  });
+  onTestFinished(() => verifier.close());
+  await vi.waitFor(() => expect(verifier.fresh()).toBe(true), SOON);
+  return (token) =>
+    verifier.verify(token).then(
+      () => 'good',
+      ({ code }: { code: string }) => code,
+    );
+}
+
+test(`${ROTATIONS} rotations under load over two instances: no token is refused, by a service that verifies by itself neither`, {
   timeout: 120_000 + ROTATIONS * ROTATE_EVERY,
 }, async () => {
-  const load = startLoad(keys);
+  // `ripen` skips the time in which it would have learnt of the next key, so here it may ask for each as soon as it meets it.
+  const load = startLoad(keys, await outsideVerifier(0));
   let went: Awaited<ReturnType<typeof load.stop>>;
   try {
     for (let rotation = 0; rotation < ROTATIONS; rotation += 1) {
@@ -85,13 +114,18 @@ test('a client that keeps the keys as it was told verifies through a rotation wi
     },
   });
   const check = (token: string) => jwtVerify(token, jwks, { issuer: PUBLIC_URL, audience: PUBLIC_URL, typ: 'at+jwt' });
+  // It would ask again for a key it does not know, but not in this test.
+  const outside = await outsideVerifier(60_000);
   const session = await keys.session();
   await check(session.access_token);
+  expect(await outside(session.access_token)).toBe('good');
   expect((await keys.rotate()).statusCode).toBe(200);
   const renewed = await keys.refresh(session, keys.api);
   expect(kidOf(renewed.access_token)).not.toBe(kidOf(session.access_token));
-  await check(renewed.access_token);
-  await check(session.access_token);
+  for (const { access_token: token } of [renewed, session]) {
+    await check(token);
+    expect(await outside(token)).toBe('good');
+  }
   expect(fetches).toBe(1);
   // One that asks now finds the key that retires beside the two others.
   await vi.waitFor(async () => expect(await keys.published(keys.other)).toContain(await keys.kidIn('next')), SOON);
