@@ -88,6 +88,8 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
   let position = '0-0';
   /** The second until which the entry at `position` matters and stays in the log. */
   let positionUntil = 0;
+  /** The last entry this process itself was told is written, and until when that matters: it may have yet to read it. */
+  let written = { id: '0-0', until: 0 };
   let highWater: HighWater | undefined;
   let complete = false;
   /** Whether this is the Redis whose log was copied; and how often that was doubted. */
@@ -102,8 +104,15 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
 
   const isFresh = (): boolean => complete && performance.now() - heardAt <= lagMax;
 
-  /** What tells one Redis from another, in one round trip: its epoch, the id of the last entry ever written, how many there are, and whether ours is. */
-  async function look(): Promise<{ found: Epoch | undefined; end: string; length: number; hasPosition: boolean }> {
+  /** The last entry known to be in the log of this epoch, read or written. */
+  const lastKnown = () => (isBefore(position, written.id) ? written : { id: position, until: positionUntil });
+
+  /**
+   * What tells one Redis from another, in one round trip: its epoch, the id of the last entry ever written, how many there are, and whether two are
+   * there: the one at `position`, and the last that was known when this was asked.
+   */
+  async function look() {
+    const known = lastKnown();
     const replies =
       (await redis
         .pipeline()
@@ -111,10 +120,11 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
         .xinfo('STREAM', stream)
         .xrange(stream, position, position)
         .role()
+        .xrange(stream, known.id, known.id)
         .exec()) ?? [];
     // The log may have been trimmed to nothing, or not begun.
     for (const [error] of replies) if (error && !error.message.includes('no such key')) throw error;
-    const [hash = [], info = [], entries = [], role = []] = replies.map(([error, value]) =>
+    const [hash = [], info = [], entries = [], role = [], ours = []] = replies.map(([error, value]) =>
       error ? [] : (value as unknown[]),
     );
     if (role[0] !== 'master') {
@@ -128,6 +138,8 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
       end: String(fieldOf(info, 'last-generated-id') ?? '0-0'),
       length: Number(fieldOf(info, 'length') ?? 0),
       hasPosition: entries.length > 0,
+      known,
+      hasKnown: ours.length > 0,
     };
   }
 
@@ -135,15 +147,15 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
   const latestBirth = (): Microseconds => Math.max(revoked.epoch()?.born ?? 0, highWater?.born ?? 0);
 
   /** Whether this is a copy of Redis from before what was read of the same epoch, or from before that began. */
-  function isOlder({ found, end, hasPosition }: Awaited<ReturnType<typeof look>>): boolean {
+  function isOlder({ found, end, known, hasKnown }: Awaited<ReturnType<typeof look>>): boolean {
     if (found && found.born < latestBirth()) return true;
     // The mark of a release before has no birth. What was read of its epoch was written after it.
     if (found && highWater && found.id !== highWater.epochId && found.born < millisecondsOf(highWater.position) * 1000)
       return true;
     if (found?.id === highWater?.epochId && isBefore(end, highWater?.position ?? '0-0')) return true;
-    if (found?.id !== revoked.epoch()?.id || position === '0-0') return false;
-    // Written to since, an older copy ends later than what was read, but lacks it; a log lacks what stopped to matter too.
-    return isBefore(end, position) || (!hasPosition && millisecondsOf(end) < positionUntil * 1000);
+    if (found?.id !== revoked.epoch()?.id || known.id === '0-0') return false;
+    // Written to since, an older copy ends later than what is known, but lacks it; a log lacks what stopped to matter too.
+    return isBefore(end, known.id) || (!hasKnown && millisecondsOf(end) < known.until * 1000);
   }
 
   /** Follows the epoch. @returns whether the log that is there may be read on. */
@@ -154,12 +166,15 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     if (found === undefined || isOlder(seen)) {
       complete = false;
       recognised = false;
-      const read = Math.max(millisecondsOf(position), millisecondsOf(highWater?.position ?? '0-0'));
+      const read = Math.max(millisecondsOf(lastKnown().id), millisecondsOf(highWater?.position ?? '0-0'));
       await onEpochLost?.(found, Math.max(read, Math.floor(latestBirth() / 1000)));
       return false;
     }
     const another = found.id !== revoked.epoch()?.id;
-    if (another) revoked.begin(found);
+    if (another) {
+      revoked.begin(found);
+      written = { id: '0-0', until: 0 };
+    }
     // Another Redis, or, after a silence, a log trimmed past what had been read: from the start. (Who hears all the time has read what is trimmed.)
     if (another || (position !== '0-0' && !seen.hasPosition && !isFresh())) {
       position = '0-0';
@@ -279,8 +294,14 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     changes: revoked.changes,
     /** Whether whatever this key has signed is to be refused. */
     deniesKey: revoked.deniesKey,
-    /** Applies what this process has itself written to the log, before it answers. */
-    apply: revoked.apply,
+    /**
+     * Applies what this process has itself written to the log, before it answers.
+     * @param entry where it stands: a log of that epoch without it is from before it was written, and must not be believed.
+     */
+    apply(revocation: Revocation, { id, epoch }: { id: string; epoch: Epoch }): void {
+      revoked.apply(revocation);
+      if (epoch.id === revoked.epoch()?.id && isBefore(written.id, id)) written = { id, until: revocation.until };
+    },
     /** The epoch that is believed. */
     epoch: revoked.epoch,
     /** How far it has read, for who keeps a high-water mark. */

@@ -41,6 +41,12 @@ async function startedCopy() {
   return { copy };
 }
 
+function epochOf(copy: ReturnType<typeof createRevocationCopy>) {
+  const epoch = copy.epoch();
+  if (!epoch) throw new Error('no epoch');
+  return epoch;
+}
+
 /** A token of the running epoch. */
 const token = (sessionId: string, userId = 'user', issuedAt = Date.now() * 1000) => ({ sessionId, userId, issuedAt });
 const beginEpoch = (born = Date.now() * 1000 - 3_600_000_000, id = `epoch-of-${stream}`) =>
@@ -188,8 +194,63 @@ test('a step of the host’s clock makes no revoked token good again', async () 
 test('what this process has written itself is refused at once', async () => {
   const { copy } = await startedCopy();
   expect(copy.denies(token('own'))).toBe(false);
-  copy.apply({ sessionId: 'own', from: 0, until: inTenMinutes() });
+  const id = String(await revoke('another'));
+  copy.apply({ sessionId: 'own', from: 0, until: inTenMinutes() }, { id, epoch: epochOf(copy) });
   expect(copy.denies(token('own'))).toBe(true);
+});
+
+test('a log without what this process was told is written is an older copy, though nobody had read that', async () => {
+  const lost: unknown[] = [];
+  const { copy } = copyOfTheLog(server.url, {
+    async onEpochLost(found, knownUntil) {
+      lost.push([found?.id, knownUntil]);
+    },
+  });
+  copy.start();
+  await vi.waitFor(() => expect(copy.fresh()).toBe(true), { timeout: 10_000, interval: 1 });
+  const ahead = Date.now() + 60_000;
+  const entry = { id: `${ahead}-0`, epoch: epochOf(copy) };
+  copy.apply({ sessionId: 'own', from: 0, until: inTenMinutes() }, entry);
+  await vi.waitFor(() => expect(lost).toContainEqual([entry.epoch.id, ahead]));
+  expect(copy.fresh()).toBe(false);
+  // What another epoch holds is another matter.
+  await beginEpoch(Date.now() * 1000, 'next');
+  await vi.waitFor(() => expect(copy.fresh()).toBe(true));
+  copy.apply({ sessionId: 'late', from: 0, until: inTenMinutes() }, entry);
+  lost.length = 0;
+  // Before the second is read the Redis has been looked at once more.
+  for (const session of ['phone', 'laptop']) {
+    await revoke(session);
+    await vi.waitFor(() => expect(copy.denies(token(session, 'user', Date.now() * 1000 + 1000))).toBe(true));
+  }
+  expect([copy.fresh(), lost]).toEqual([true, []]);
+});
+
+test('what was written after a question was asked, and told before its answer, makes no other Redis of this one', async () => {
+  let lost = 0;
+  const { copy } = copyOfTheLog(server.url, {
+    async onEpochLost() {
+      lost += 1;
+    },
+  });
+  copy.start();
+  await vi.waitFor(() => expect(copy.fresh()).toBe(true), { timeout: 10_000, interval: 1 });
+  for (let round = 0; round < 2000; round += 1) {
+    const id = String(await revoke(`own-${round}`));
+    copy.apply({ sessionId: `own-${round}`, from: 0, until: inTenMinutes() }, { id, epoch: epochOf(copy) });
+  }
+  expect(lost).toBe(0);
+  expect(copy.fresh()).toBe(true);
+});
+
+test('who waits for an entry is told once it was read, and that it was not when that takes too long', async () => {
+  const { copy } = await startedCopy();
+  await copy.reaches('0-0');
+  const id = String(await revoke('phone'));
+  await copy.reaches(id);
+  expect(copy.denies(token('phone'))).toBe(true);
+  await copy.reaches(id);
+  await expect(copy.reaches(`${Date.now() + 60_000}-0`)).rejects.toThrow('behind');
 });
 
 test('a cut-off refuses what was issued at it and before, to the microsecond, and of that user only', async () => {

@@ -65,7 +65,7 @@ export function createRevocationLog(
   accessTokenTtl: number,
   copy: RevocationCopy,
 ) {
-  const revokeScript = defineScript<number>(redis, 'revoke-1.lua');
+  const revokeScript = defineScript<[until: number, id: string]>(redis, 'revoke-1.lua');
 
   /**
    * Time is Redis's: one instance whose clock is wrong must not empty the log of all.
@@ -78,11 +78,11 @@ export function createRevocationLog(
     life = accessTokenTtl + CLOCK_TOLERANCE,
   ): Promise<void> {
     // An older copy of Redis that was written to would be harder to tell from the one that was lost.
-    knownEpoch(copy);
+    const epoch = knownEpoch(copy);
     if (lines.length === 0) return;
-    const until = await revokeScript([keys.revocations], [life, latest, ...lines.flatMap(writeEntry)]);
+    const [until, id] = await revokeScript([keys.revocations], [life, latest, ...lines.flatMap(writeEntry)]);
     // Not before it is written: a caller told that it failed must still get in to try again.
-    for (const line of lines) copy.apply({ ...line, until });
+    for (const line of lines) copy.apply({ ...line, until }, { id, epoch });
   }
 
   const askEnd = together<void, string>(redis, MOST_ASKED, async (questions) => {

@@ -7,7 +7,7 @@
   ARGV[2] instant (us) at which the last of it was issued, if that may lie ahead of the clock; 0
   ARGV[3] …  of each entry the name of its field, and its text but for `until` (packages/verifier/src/log-entry.ts)
 
-  Returns the second from which none of it matters any more.
+  Returns the second from which none of it matters any more, and the id of the last entry.
 ]]
 -- Never before the last line, whatever a clock does: verifiers count by the ids, and those never fall back.
 local now_s = tonumber(redis.call('TIME')[1])
@@ -17,7 +17,8 @@ if last then now_s = math.max(now_s, math.floor(tonumber(string.match(last[1], '
 -- that shows the time of another zone: a line that stays keeps all that come after it, and nobody can say that this instant ever was.
 local issued_s = math.min(math.ceil(tonumber(ARGV[2]) / 1000000), now_s + 86400)
 local until_s = math.max(now_s, issued_s) + tonumber(ARGV[1])
-for at = 3, #ARGV, 2 do redis.call('XADD', KEYS[1], '*', ARGV[at], until_s .. ' ' .. ARGV[at + 1]) end
+local id
+for at = 3, #ARGV, 2 do id = redis.call('XADD', KEYS[1], '*', ARGV[at], until_s .. ' ' .. ARGV[at + 1]) end
 
 -- By what each entry says of itself: another instance may have been told of another life.
 local function still_matters(fields) return tonumber(string.match(fields[2], '^%d+') or 0) >= now_s end
@@ -27,10 +28,10 @@ for _ = 1, 64 do
   for _, entry in ipairs(redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', 64)) do
     if still_matters(entry[2]) then
       redis.call('XTRIM', KEYS[1], 'MINID', '=', entry[1])
-      return until_s
+      return { until_s, id }
     end
     from = '(' .. entry[1]
   end
 end
 redis.call('XTRIM', KEYS[1], 'MINID', '=', string.sub(from, 2))
-return until_s
+return { until_s, id }
