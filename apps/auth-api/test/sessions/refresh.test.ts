@@ -65,6 +65,16 @@ test('inside the grace is still the same successor', async () => {
   expect(suite.contentOf(again)).toMatchObject({ counter: suite.contentOf(second).counter });
 });
 
+test('of a token replaced within the grace, but too many refreshes ago to be known, is refused and ends nothing', async () => {
+  const user = await suite.newUser();
+  const first = await suite.jwt(user);
+  let last = first;
+  for (let refreshes = 0; refreshes < 100; refreshes += 1) last = await suite.refreshed(last);
+  expect((await suite.refresh(first.refresh_token)).json()).toMatchObject({ code: 'session_revoked' });
+  expect((await suite.refresh(last.refresh_token)).statusCode).toBe(200);
+  await suite.expectAgreement(user);
+});
+
 test('in a chain keeps orig_iat for weeks, and never promises a life past SESSION_MAX_AGE', async () => {
   const user = await suite.newUser();
   const first = await suite.jwt(user);

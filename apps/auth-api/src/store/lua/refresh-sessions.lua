@@ -19,10 +19,11 @@
 
   The session says when its current refresh token was issued (`rotated`; `created` before the first rotation), and `earlier` as
   `,counter=us,…` of those before it, the newest first, that a token inside the grace may still ask for (about 64 of them, so that a client
-  refreshing in a tight loop costs itself a replay and the server nothing).
+  refreshing in a tight loop costs itself a replay, and neither the server nor its session anything).
 
   Returns of each {'ok', counter, its issue instant us, now us, ms until it expires, device name}
-       or {'gone', now us}   no such session: logged out, idle too long, or lost with Redis; the caller tells which by the token's own instants
+       or {'gone', now us}   no such session: logged out, idle too long, or lost with Redis; the caller tells which by the token's own instants.
+                             Or a token of which nobody knows any more whether it was replaced within the grace: neither good nor a theft
        or {'ended', now us}  the same, and that it ended is still owed to the revocation log
        or {'cut'}      issued at or before the user's cut-off, or the door is closed
        or {'expired'}  past its maximum age; it has ended now
@@ -30,8 +31,16 @@
        or an error
 ]]
 local grace_us, idle_ms, max_age_ms, access_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+-- Characters of `earlier`: 64 of them.
+local EARLIER = 1600
 local clock_us = clock()
 local now_ms = math.floor(clock_us / 1000)
+
+-- Whether `earlier` may lack a token that was replaced within the grace: it is full, and the last that is whole is one.
+local function cut_off_in_grace(earlier, now_us)
+  local oldest = #earlier == EARLIER and string.match(earlier, '.*,%d+=(%d+),')
+  return oldest and now_us - tonumber(oldest) <= grace_us
+end
 
 local function refresh(session_key, sessions_key, ended_key, gate_key, session_id, counter, created, token_issued)
   local session = redis.call('HMGET', session_key, 'counter', 'created', 'rotated', 'earlier', 'device_name', 'seen')
@@ -65,6 +74,7 @@ local function refresh(session_key, sessions_key, ended_key, gate_key, session_i
   if presented < current then
     -- The presented token was replaced when its successor was issued.
     local replaced = presented + 1 == current and session[3] or string.match(earlier, ',' .. presented + 1 .. '=(%d+)')
+    if not replaced and cut_off_in_grace(earlier, now_us) then return { 'gone', text(now_us) } end
     if not replaced or now_us - tonumber(replaced) > grace_us then return finish('reused') end
     -- The access token that goes with the answer is issued now.
     redis.call('HSET', session_key, 'seen', issued)
@@ -76,8 +86,8 @@ local function refresh(session_key, sessions_key, ended_key, gate_key, session_i
   local life_ms = math.min(idle_ms, left_ms)
   redis.call('HSET', session_key, 'counter', current + 1, 'rotated', issued, 'seen', issued)
   if session[3] and now_us - tonumber(session[3]) <= grace_us then
-    -- 1600 characters hold 64 of them; what is cut or too old is no longer asked for.
-    redis.call('HSET', session_key, 'earlier', string.sub(',' .. current .. '=' .. session[3] .. earlier, 1, 1600))
+    -- What is too old is no longer asked for.
+    redis.call('HSET', session_key, 'earlier', string.sub(',' .. current .. '=' .. session[3] .. earlier, 1, EARLIER))
   elseif session[4] then
     redis.call('HDEL', session_key, 'earlier')
   end
