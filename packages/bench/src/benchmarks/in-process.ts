@@ -50,6 +50,21 @@ for number = tonumber(ARGV[1]), tonumber(ARGV[2]) do
   redis.call('XADD', KEYS[1], '*', 'sid', string.format('%s 0 %021dA %s', ARGV[3], number, ARGV[4]))
 end`;
 
+/** Milliseconds between two revocations while verifying is measured: with each, every token has to be looked up once more. */
+const ANOTHER_EVERY = 10;
+
+/** Measures while something is revoked all the time. */
+async function whileRevoking(url: string, fill: (redis: Redis) => Promise<unknown>, measure: () => Promise<Sample>) {
+  const redis = new Redis(url);
+  const timer = setInterval(() => void fill(redis), ANOTHER_EVERY);
+  try {
+    return await measure();
+  } finally {
+    clearInterval(timer);
+    await redis.quit();
+  }
+}
+
 /** A verifier that starts when so much was revoked within the life of a token: how soon it knows all, what that takes, what it slows. */
 export async function benchWindow(stand: Stand): Promise<Row[]> {
   const { window: lines } = stand.sizes;
@@ -58,14 +73,24 @@ export async function benchWindow(stand: Stand): Promise<Row[]> {
   const redis = new Redis(server.url);
   await redis.hset(keys.epoch, { id: 'bench', born: 0 });
   const until = Math.ceil(Date.now() / 1000) + 3600;
-  for (let first = 1; first <= lines; first += BATCH)
-    await redis.eval(FILL, 1, keys.revocations, first, Math.min(lines, first + BATCH - 1), until, crypto.randomUUID());
+  const fill = (to: Redis, first: number, last: number) =>
+    to.eval(FILL, 1, keys.revocations, first, last, until, crypto.randomUUID());
+  for (let first = 1; first <= lines; first += BATCH) await fill(redis, first, Math.min(lines, first + BATCH - 1));
   redis.disconnect();
+  let last = lines;
+  const another = (to: Redis) => {
+    last += 1;
+    return fill(to, last, last);
+  };
 
   const [full, empty] = [await stand.inProcess(server.url), await stand.inProcess(stand.redisUrl)];
   const { milliseconds, kept, grown } = await ask<Start>(`${full.url}/start`);
   const rate = rateOf(stand);
-  const comparison = await compare(stand.rounds(ROUNDS), rate(empty, 'seen'), rate(full, 'seen'));
+  const comparison = await compare(
+    stand.rounds(ROUNDS),
+    () => whileRevoking(stand.redisUrl, another, rate(empty, 'seen')),
+    () => whileRevoking(server.url, another, rate(full, 'seen')),
+  );
   await Promise.all([full.stop(), empty.stop()]);
   await server.stop();
   const latency = { p50: milliseconds, p99: milliseconds, max: milliseconds, samples: 1 };
