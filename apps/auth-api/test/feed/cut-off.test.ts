@@ -3,8 +3,12 @@
 import { temporaryFolder } from '@latchkey/dev-stack/processes';
 import { type RunningRedis, startRedis } from '@latchkey/dev-stack/redis';
 import { createTestDatabase } from '@latchkey/dev-stack/test-database';
-import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest';
-import { startTestApp, type TestApp } from '../test-app.ts';
+import { revocationFeed } from '@latchkey/verifier/feed';
+import { createVerifier } from '@latchkey/verifier/verifier';
+import { afterAll, beforeAll, expect, inject, onTestFinished, test, vi } from 'vitest';
+import { activeUser, logIn } from '../accounts.ts';
+import { addClient } from '../clients.ts';
+import { PUBLIC_URL, startTestApp, type TestApp } from '../test-app.ts';
 import { LAG_MAX, logWriter, outsideVerifier, SOON, startWire, tokenMaker } from './feed-suite.ts';
 
 const env = { REVOCATION_LAG_MAX_MS: String(LAG_MAX), RATE_LIMITS: 'off' };
@@ -152,4 +156,28 @@ test('Redis flushed under load: no revoked token is accepted, before or after', 
   await load;
   expect(asked).toBeGreaterThan(revoked.length);
   expect(accepted).toBe(0);
+});
+
+test('cut off, who opted in asks introspection, which knows what was missed; who did not is refused', async () => {
+  const wire = await startWire(url);
+  const client = await addClient(api.databaseUrl, 'introspect', 'revocations:read');
+  const verifier = createVerifier({
+    issuer: PUBLIC_URL,
+    audience: PUBLIC_URL,
+    jwks: `${url}/.well-known/jwks.json`,
+    revocations: revocationFeed({ url: `${wire.url}/v1/revocations`, auth: { client }, lagMax: LAG_MAX }),
+    introspection: { url: `${url}/oauth/introspect`, client },
+  });
+  onTestFinished(() => verifier.close());
+  await vi.waitFor(() => expect(verifier.fresh()).toBe(true), SOON);
+  const email = await activeUser(api);
+  const [live, ended] = [await logIn(api, email), await logIn(api, email)];
+  wire.cut();
+  await vi.waitFor(() => expect(verifier.fresh()).toBe(false), SOON);
+  expect((await api.delete('/v1/sessions/current', ended.access_token)).statusCode).toBe(204);
+
+  const ask = ({ access_token: token }: { access_token: string }) => verifier.verify(token, { stale: 'introspect' });
+  await expect(ask(live)).resolves.toMatchObject({ sid: live.session.id });
+  await expect(ask(ended)).rejects.toMatchObject({ code: 'token_revoked' });
+  await expect(verifier.verify(live.access_token)).rejects.toMatchObject({ code: 'revocations_unknown' });
 });
