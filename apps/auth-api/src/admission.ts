@@ -9,8 +9,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
 import type { Metrics } from './metrics.ts';
-import { requestId } from './plugins/request-log.ts';
-import { Problem, problemBody } from './problems.ts';
+import { answerAtOnce } from './plugins/problem-answers.ts';
+import { Problem } from './problems.ts';
 import { createQueuePatience } from './queue-patience.ts';
 
 /**
@@ -126,18 +126,6 @@ export function createAdmission({ metrics, logger, passwordsFull }: AdmissionOpt
     refused = byClass(() => 0);
   }
 
-  /** Node reads the body and throws it away, so that the connection can go on: another one would cost more than all the rest. */
-  function answer(request: IncomingMessage, response: ServerResponse): void {
-    const id = requestId(request);
-    const body = JSON.stringify(problemBody(OVERLOADED, id));
-    response
-      .writeHead(OVERLOADED.status, [
-        ...['x-request-id', id, 'retry-after', String(comeAgain()), 'cache-control', 'no-store'],
-        ...['content-type', 'application/problem+json', 'content-length', String(Buffer.byteLength(body))],
-      ])
-      .end(body);
-  }
-
   function refuse(name: RequestClass, { request, response, go }: Entering): void {
     metrics.refused.inc({ class: name });
     refused[name] += 1;
@@ -145,7 +133,7 @@ export function createAdmission({ metrics, logger, passwordsFull }: AdmissionOpt
     if (name === 'pages') {
       refusedInside.add(request);
       go();
-    } else answer(request, response);
+    } else answerAtOnce(OVERLOADED, request, response, ['retry-after', String(comeAgain())]);
   }
 
   function begin(name: RequestClass, { response, go }: Entering): void {

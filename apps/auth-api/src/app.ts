@@ -2,7 +2,7 @@
  * auth-api, whole: what production serves and what every test starts. Plugins and routes in the order in which they apply.
  */
 import { isUtf8 } from 'node:buffer';
-import { createServer } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import { emailKey } from '@latchkey/shared/account-fields';
 import { connectDatabase } from '@latchkey/shared/database';
@@ -44,7 +44,7 @@ import { NotReady } from './not-ready.ts';
 import { measureOutbox } from './outbox-metrics.ts';
 import { bearerAuth } from './plugins/bearer-auth.ts';
 import { openapi } from './plugins/openapi.ts';
-import { answerClientError, answerFrameworkError, problemAnswers } from './plugins/problem-answers.ts';
+import { answerAtOnce, answerClientError, answerFrameworkError, problemAnswers } from './plugins/problem-answers.ts';
 import { createQuickVerify } from './plugins/quick-verify.ts';
 import { requestId, requestLog } from './plugins/request-log.ts';
 import { requestSpans } from './plugins/request-spans.ts';
@@ -101,6 +101,9 @@ const KEEP_UNCONFIRMED = 30 * 24 * 60 * 60;
 /** Milliseconds connections have to end when the app closes, each with its answer; then they are cut. */
 const FINISH_WITHIN = 5000;
 
+/** RFC 9112 section 3.2. */
+const NO_HOST = new Problem('invalid_request', { errors: [{ pointer: '/headers/host', detail: 'is required' }] });
+
 export interface AppOptions {
   env: Env;
   logger: Logger;
@@ -141,21 +144,30 @@ export async function buildApp({
     bodyLimit: BODY_LIMIT,
     requestTimeout: REQUEST_TIMEOUT,
     serverFactory(handler) {
+      const listener = (request: IncomingMessage, response: ServerResponse) => {
+        if (request.headers.host === undefined && request.httpVersion === '1.1') {
+          answerAtOnce(NO_HOST, request, response);
+          return;
+        }
+        // A closing app tells its connections so, which Fastify does.
+        const route = () => handler(request, response);
+        const admit = (go: () => void) => admission.admit(request, response, go);
+        if (server.listening) quickVerify(request, response, admit, route);
+        else route();
+      };
       const server = createServer(
         {
           headersTimeout: HEADERS_TIMEOUT,
           requestTimeout: REQUEST_TIMEOUT,
           connectionsCheckingInterval: TIMEOUT_CHECK,
           keepAliveTimeout: KEEP_ALIVE_TIMEOUT,
+          // Node's own refusals say nothing.
+          requireHostHeader: false,
         },
-        (request, response) => {
-          // A closing app tells its connections so, which Fastify does.
-          const route = () => handler(request, response);
-          const admit = (go: () => void) => admission.admit(request, response, go);
-          if (server.listening) quickVerify(request, response, admit, route);
-          else route();
-        },
+        listener,
       );
+      // Whatever else than 100-continue somebody expects (RFC 9110 section 10.1.1) is answered as if it was not there.
+      server.on('checkExpectation', listener);
       server.timeout = IDLE_TIMEOUT;
       server.maxConnections = MOST_CONNECTIONS;
       server.on('drop', () => metrics.droppedConnections.inc());

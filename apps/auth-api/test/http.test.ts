@@ -44,6 +44,16 @@ describe('what is refused before there is a route', () => {
     expect(endless).toMatch(/^HTTP\/1\.1 431 [\s\S]*"headers_too_large"/);
   });
 
+  test('a request without Host is a problem that says so, at its turn; one that expects what nobody knows is answered', async () => {
+    const close = 'Connection: close\r\n';
+    const both = await raw(`GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /v1/verify HTTP/1.1\r\n${close}\r\n`);
+    expect(both).toMatch(
+      /^HTTP\/1\.1 200 [\s\S]*HTTP\/1\.1 400 [\s\S]*application\/problem\+json[\s\S]*"\/headers\/host"/,
+    );
+    expect(await raw(`GET /livez HTTP/1.0\r\n\r\n`)).toMatch(/^HTTP\/1\.1 200 /);
+    expect(await raw(`GET /livez HTTP/1.1\r\nHost: x\r\nExpect: 200-ok\r\n${close}\r\n`)).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
   test('a request that does not arrive in time is ended, headers and body alike', async () => {
     const started = performance.now();
     const [headers, body] = await Promise.all([

@@ -1,6 +1,6 @@
 /** Turns whatever goes wrong into one RFC 9457 answer, one log line and, for a dependency that is down, a metric. */
 import { randomUUID } from 'node:crypto';
-import { STATUS_CODES } from 'node:http';
+import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { FastifySchemaValidationError } from 'fastify/types/schema.js';
@@ -9,6 +9,7 @@ import { unavailableDependency } from '../dependency-errors.ts';
 import type { Metrics } from '../metrics.ts';
 import { NotReady } from '../not-ready.ts';
 import { challenge, type InputError, Problem, type ProblemCode, problemBody } from '../problems.ts';
+import { requestId } from './request-log.ts';
 
 /** Seconds after which a caller may try again when a dependency is down: reconnecting takes at most one. */
 const RETRY_AFTER = 2;
@@ -117,6 +118,26 @@ export function answerClientError(error: Error & { code?: string }, socket: Sock
     `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status]}\r\nContent-Type: application/problem+json\r\n` +
       `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
   );
+}
+
+/**
+ * Answers where there is no Fastify yet. Node reads the request's body and throws it away, so that the connection can go on: another one would
+ * cost more than all the rest.
+ */
+export function answerAtOnce(
+  problem: Problem,
+  request: IncomingMessage,
+  response: ServerResponse,
+  headers: readonly string[] = [],
+): void {
+  const id = requestId(request);
+  const body = JSON.stringify(problemBody(problem, id));
+  response
+    .writeHead(problem.status, [
+      ...['x-request-id', id, 'cache-control', 'no-store', ...headers],
+      ...['content-type', 'application/problem+json', 'content-length', String(Buffer.byteLength(body))],
+    ])
+    .end(body);
 }
 
 export const problemAnswers = fp(
