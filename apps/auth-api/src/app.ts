@@ -44,7 +44,13 @@ import { NotReady } from './not-ready.ts';
 import { measureOutbox } from './outbox-metrics.ts';
 import { bearerAuth } from './plugins/bearer-auth.ts';
 import { openapi } from './plugins/openapi.ts';
-import { answerAtOnce, answerClientError, answerFrameworkError, problemAnswers } from './plugins/problem-answers.ts';
+import {
+  answerAtOnce,
+  answerClientError,
+  answerFrameworkError,
+  invalidBody,
+  problemAnswers,
+} from './plugins/problem-answers.ts';
 import { createQuickVerify } from './plugins/quick-verify.ts';
 import { requestId, requestLog } from './plugins/request-log.ts';
 import { requestSpans } from './plugins/request-spans.ts';
@@ -205,9 +211,11 @@ export async function buildApp({
     epochKey: keys.epoch,
     lagMax: env.REVOCATION_LAG_MAX_MS,
     onError: reportLost('redis'),
-    async onEpochLost(found, knownUntil) {
-      if (await epochs.begin(found, (knownUntil + 1) * 1000))
+    async onEpochLost(found, knownUntil, last) {
+      const outcome = await epochs.begin(found, (knownUntil + 1) * 1000, last);
+      if (outcome === 'began')
         logger.warn({ found }, 'this Redis is new or older than what was read of it: everyone has to log in again');
+      return outcome !== 'not_lost';
     },
     onEntry: (position, revocation) => feed.note(position, revocation),
   });
@@ -218,7 +226,7 @@ export async function buildApp({
     logger,
     onError: reportLost('postgresql'),
   });
-  const revocations = createRevocationLog(redis, keys, env.ACCESS_TOKEN_TTL, revocationCopy);
+  const revocations = createRevocationLog(redis, keys, env.ACCESS_TOKEN_TTL, revocationCopy, patience);
   const keyring = createKeyring(env.MASTER_KEY);
   const lives = keyLives(env.ACCESS_TOKEN_TTL);
   const signingKeys = createSigningKeys({
@@ -371,12 +379,11 @@ export async function buildApp({
   // JSON is the one language of the API; an empty body is none, whatever its type says.
   app.removeAllContentTypeParsers();
   const parseJson = app.getDefaultJsonParser('error', 'error');
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
-    const bytes = Buffer.from(body);
-    if (bytes.length === 0) done(null, undefined);
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body: Buffer, done) => {
+    if (body.length === 0) done(null, undefined);
     // RFC 8259 section 8.1. Read all the same, two passwords could become one.
-    else if (isUtf8(bytes)) void parseJson(request, bytes.toString(), done);
-    else done(new Problem('invalid_request', { detail: 'The body is not UTF-8' }));
+    else if (isUtf8(body)) void parseJson(request, body.toString(), done);
+    else done(invalidBody('is not UTF-8'));
   });
   app.addContentTypeParser('*', { parseAs: 'string' }, ({ headers }, body, done) => {
     if (body === '') done(null, undefined);

@@ -2,9 +2,12 @@
 export class NotReady extends Error {
   override readonly name = 'NotReady';
   /** The one a request fails for; undefined: no request does. */
-  readonly dependency: 'postgresql' | undefined;
+  readonly dependency: 'postgresql' | 'redis' | undefined;
 
-  constructor(message: string, { dependency, ...options }: ErrorOptions & { dependency?: 'postgresql' } = {}) {
+  constructor(
+    message: string,
+    { dependency, ...options }: ErrorOptions & { dependency?: 'postgresql' | 'redis' } = {},
+  ) {
     super(message, options);
     this.dependency = dependency;
   }

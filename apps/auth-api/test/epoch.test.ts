@@ -10,6 +10,7 @@ import { connectRedis } from '@latchkey/shared/redis-connections';
 import { redisKeys } from '@latchkey/shared/redis-keys';
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 import { createHighWaterStore } from '../src/store/high-water.ts';
+import { createEpochs } from '../src/store/revocation-log.ts';
 import type { TokenResponse } from './accounts.ts';
 import { addClient, clientToken } from './clients.ts';
 import { databaseProbe } from './mail-probe.ts';
@@ -383,4 +384,38 @@ test('a suspension and a cut-off to come outlive Redis: no login, no activation,
   // The instant comes.
   await probe.rows('UPDATE users SET login_closed_until = now() WHERE id = $1::uuid', [waitingId]);
   expect((await api.post(`/v1/activations/${closedKey}`)).statusCode).toBe(200);
+});
+
+test('an epoch ends where something is lost, and nowhere else', async () => {
+  const { redis } = await ownStores();
+  const epochs = createEpochs(redis, keys);
+  const now = Math.floor(Date.now() / 1000);
+  const born = async (id: string) => {
+    await redis.del(keys.epoch, keys.revocations);
+    await redis.hset(keys.epoch, { id, born: 1 });
+    return { id, born: 1 };
+  };
+  const write = (id: string, until: number) => redis.xadd(keys.revocations, id, 'sid', `${until} 0 session`);
+
+  let epoch = await born('a');
+  await write('1000-5', now + 600);
+  expect(await epochs.begin(epoch, 0, { id: '1000-5', until: now + 600 })).toBe('not_lost');
+  expect(await redis.hget(keys.epoch, 'id')).toBe('a');
+  // Only what was written later is missing.
+  expect(await epochs.begin(epoch, 0, { id: '1000-6', until: now + 600 })).toBe('began');
+  expect(await epochs.begin(epoch, 0, { id: '1000-6', until: now + 600 })).toBe('begun');
+
+  // Written to since, but not what is known; unless that has stopped to matter by then.
+  epoch = await born('b');
+  await write('9000-0', now + 600);
+  expect(await epochs.begin(epoch, 0, { id: '1000-5', until: 9 })).toBe('not_lost');
+  expect(await epochs.begin(epoch, 0, { id: '1000-5', until: 10 })).toBe('began');
+
+  // Of a log that never was, and of an epoch that somebody took away.
+  epoch = await born('c');
+  expect(await epochs.begin(epoch, 0, { id: '1000-5', until: 9 })).toBe('began');
+  epoch = await born('d');
+  await write('1000-5', now + 600);
+  await redis.del(keys.epoch);
+  expect(await epochs.begin(undefined, 0, { id: '1000-5', until: now + 600 })).toBe('began');
 });

@@ -102,6 +102,21 @@ test('an operator deletes such an account: what an attempt that ended half way h
   expect(await left()).toEqual([]);
 });
 
+test('with an account go any number of registrations that lost to it, however much was recorded of one', async () => {
+  const { api, probe, record, personal, unconfirmed, left } = await appWithShortStatements();
+  const { id, email } = await addUser(api);
+  const { access_token: token } = await logIn(api, email);
+  const [rival = ''] = await unconfirmed(600);
+  await probe.rows(`UPDATE users SET email = $1, email_key = $1 WHERE status = 'pending'`, [email.toLowerCase()]);
+  const [bystander] = await unconfirmed(1);
+  await record(rival);
+  const remove = (current_password: string) => api.call('DELETE', '/v1/me', { current_password }, bearer(token));
+  expectProblem(await remove('wrong password'), { status: 401, code: 'invalid_credentials' });
+  expect([await left(), await personal(rival)]).toEqual([expect.arrayContaining([id, rival]), MANY]);
+  expect((await remove(PASSWORD)).statusCode).toBe(204);
+  expect([await left(), await personal(rival)]).toEqual([[bystander], 0]);
+});
+
 test('an event that is erased already is not looked at again, whatever the planner believes of the table', async () => {
   const { api, probe, record } = await appWithShortStatements();
   const { id } = await addUser(api);

@@ -73,7 +73,7 @@ export function localKeySet(source: KeySource): KeySet {
 const KEPT_FOR = 300;
 /**
  * Seconds for which a set is believed: {@link KEPT_FOR}, and five minutes in which fetching it anew may fail. A key may have been revoked up to an
- * hour before it was fetched (the issuer's BELIEVED_FOR), and the log forgets that after 1 h + 300 s + ACCESS_TOKEN_TTL + 60 s (docs/adr/0015).
+ * hour before it was fetched (the issuer's BELIEVED_FOR), and the log forgets that after 1 h + 660 s at the earliest (docs/adr/0015).
  */
 const BELIEVED_FOR = 600;
 /** Milliseconds one fetch may take. */

@@ -23,6 +23,13 @@ const BATCH = 2000;
 /** Milliseconds between two tries when Redis is away or no epoch has begun. */
 const RETRY = 100;
 
+/** An entry of the log. */
+export interface KnownEntry {
+  id: string;
+  /** The second until which it matters and stays in the log. */
+  until: number;
+}
+
 /** How far the log of an epoch had been read. */
 export interface HighWater {
   epochId: string;
@@ -46,8 +53,10 @@ export interface RevocationCopyOptions {
    * copy waits, stale, until somebody else has.
    * @param found the epoch that is to end; undefined: there is none.
    * @param knownUntil milliseconds: when the last line that anybody is known to have read was written, or the last epoch was born.
+   * @param last the last entry that is known to have been written in this epoch.
+   * @returns false: the Redis that was asked to begin it has lost nothing, so it was not the one that was looked at.
    */
-  onEpochLost?: (found: Epoch | undefined, knownUntil: number) => Promise<void>;
+  onEpochLost?: (found: Epoch | undefined, knownUntil: number, last: KnownEntry) => Promise<boolean>;
   /** Hears of each entry as it is read; without a revocation it is a line of a newer release. */
   onEntry?: (position: string, revocation: Revocation | undefined) => void;
 }
@@ -70,6 +79,8 @@ interface Question {
 const fieldOf = (reply: readonly unknown[], name: string): unknown =>
   reply.find((_, index) => index % 2 === 1 && reply[index - 1] === name);
 
+const NONE: KnownEntry = { id: '0-0', until: 0 };
+
 /** When the entry with this id was written. */
 const millisecondsOf = (id: string): number => Number(id.split('-', 1)[0]);
 
@@ -89,7 +100,7 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
   /** The second until which the entry at `position` matters and stays in the log. */
   let positionUntil = 0;
   /** The last entry this process itself was told is written, and until when that matters: it may have yet to read it. */
-  let written = { id: '0-0', until: 0 };
+  let written = NONE;
   let highWater: HighWater | undefined;
   let complete = false;
   /** Whether this is the Redis whose log was copied; and how often that was doubted. */
@@ -105,7 +116,8 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
   const isFresh = (): boolean => complete && performance.now() - heardAt <= lagMax;
 
   /** The last entry known to be in the log of this epoch, read or written. */
-  const lastKnown = () => (isBefore(position, written.id) ? written : { id: position, until: positionUntil });
+  const lastKnown = (): KnownEntry =>
+    isBefore(position, written.id) ? written : { id: position, until: positionUntil };
 
   /**
    * What tells one Redis from another, in one round trip: its epoch, the id of the last entry ever written, how many there are, and whether two are
@@ -117,14 +129,15 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
       (await redis
         .pipeline()
         .hmget(epochKey, 'id', 'born')
-        .xinfo('STREAM', stream)
         .xrange(stream, position, position)
-        .role()
         .xrange(stream, known.id, known.id)
+        // After them: what takes an entry away has written another one.
+        .xinfo('STREAM', stream)
+        .role()
         .exec()) ?? [];
     // The log may have been trimmed to nothing, or not begun.
     for (const [error] of replies) if (error && !error.message.includes('no such key')) throw error;
-    const [hash = [], info = [], entries = [], role = [], ours = []] = replies.map(([error, value]) =>
+    const [hash = [], entries = [], ours = [], info = [], role = []] = replies.map(([error, value]) =>
       error ? [] : (value as unknown[]),
     );
     if (role[0] !== 'master') {
@@ -158,22 +171,37 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     return isBefore(end, known.id) || (!hasKnown && millisecondsOf(end) < known.until * 1000);
   }
 
+  /** The last entry that is known of the epoch that was found: read or written here, or noted before this process began. */
+  function lastOf({ found, known }: Awaited<ReturnType<typeof look>>): KnownEntry {
+    const own = found?.id === revoked.epoch()?.id ? known : NONE;
+    const mark = found?.id === highWater?.epochId ? (highWater?.position ?? NONE.id) : NONE.id;
+    return isBefore(own.id, mark) ? { id: mark, until: 0 } : own;
+  }
+
+  /** This Redis is not believed: another epoch has to begin, if it is the one that would begin it. */
+  async function loseEpoch(seen: Awaited<ReturnType<typeof look>>): Promise<void> {
+    complete = false;
+    recognised = false;
+    const read = Math.max(millisecondsOf(lastKnown().id), millisecondsOf(highWater?.position ?? '0-0'));
+    const knownUntil = Math.max(read, Math.floor(latestBirth() / 1000));
+    const lost = await onEpochLost?.(seen.found, knownUntil, lastOf(seen));
+    // Behind one name may be two for a while, and the other one has it all: ask again where.
+    if (lost === false) redis.disconnect(true);
+  }
+
   /** Follows the epoch. @returns whether the log that is there may be read on. */
   async function sameRedis(): Promise<boolean> {
     const doubtsBefore = doubts;
     const seen = await look();
     const { found } = seen;
     if (found === undefined || isOlder(seen)) {
-      complete = false;
-      recognised = false;
-      const read = Math.max(millisecondsOf(lastKnown().id), millisecondsOf(highWater?.position ?? '0-0'));
-      await onEpochLost?.(found, Math.max(read, Math.floor(latestBirth() / 1000)));
+      await loseEpoch(seen);
       return false;
     }
     const another = found.id !== revoked.epoch()?.id;
     if (another) {
       revoked.begin(found);
-      written = { id: '0-0', until: 0 };
+      written = NONE;
     }
     // Another Redis, or, after a silence, a log trimmed past what had been read: from the start. (Who hears all the time has read what is trimmed.)
     if (another || (position !== '0-0' && !seen.hasPosition && !isFresh())) {
@@ -308,16 +336,14 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     position: (): string => position,
     /**
      * Resolves once the entry with this id has been read, or a later one: what Redis itself would say is known then.
-     * @throws Error when that takes longer than a copy may be behind.
+     * @param within milliseconds
+     * @throws Error when it was not by then.
      */
-    reaches(id: string): Promise<void> {
+    reaches(id: string, within: number): Promise<void> {
       if (!isBefore(position, id)) return Promise.resolve();
       return new Promise((resolve, reject) => {
         const one = { id, arrive: () => settle(resolve) };
-        const timer = setTimeout(
-          () => settle(() => reject(new Error('Redis connection is not ready: the copy of its log is behind'))),
-          lagMax,
-        );
+        const timer = setTimeout(() => settle(() => reject(new Error('the copy of the log is behind'))), within);
         const settle = (how: () => void): void => {
           clearTimeout(timer);
           awaiting.delete(one);

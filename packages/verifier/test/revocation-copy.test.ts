@@ -60,6 +60,23 @@ function copyOfTheLog(url = server.url, options: Partial<RevocationCopyOptions> 
   return { copy };
 }
 
+/** One name for several servers: who is connected stays where it was, whoever comes is led to the one it stands for by then. */
+async function nameFor(port: number) {
+  const standsFor = { port };
+  const name = createServer((near) => {
+    const far = connect(standsFor.port, '127.0.0.1');
+    for (const [from, to] of [[near, far] as const, [far, near] as const])
+      from
+        .on('error', () => undefined)
+        .on('close', () => to.destroy())
+        .pipe(to);
+  }).listen(0, '127.0.0.1');
+  onTestFinished(() => void name.close());
+  await new Promise((resolve) => name.once('listening', resolve));
+  const address = name.address();
+  return { url: `redis://127.0.0.1:${typeof address === 'object' ? address?.port : ''}`, standsFor };
+}
+
 test('nothing is believed before the whole log is copied', async () => {
   const sessions = Array.from({ length: 12_000 }, (_, index) => `s${index}`);
   const pipeline = writer.pipeline();
@@ -92,6 +109,7 @@ test('a Redis that is wiped while its log is copied is not believed for an insta
     },
     async onEpochLost() {
       lost = true;
+      return true;
     },
   });
   copy.start();
@@ -202,8 +220,9 @@ test('what this process has written itself is refused at once', async () => {
 test('a log without what this process was told is written is an older copy, though nobody had read that', async () => {
   const lost: unknown[] = [];
   const { copy } = copyOfTheLog(server.url, {
-    async onEpochLost(found, knownUntil) {
-      lost.push([found?.id, knownUntil]);
+    async onEpochLost(found, knownUntil, last) {
+      lost.push([found?.id, knownUntil, last.id]);
+      return true;
     },
   });
   copy.start();
@@ -211,7 +230,7 @@ test('a log without what this process was told is written is an older copy, thou
   const ahead = Date.now() + 60_000;
   const entry = { id: `${ahead}-0`, epoch: epochOf(copy) };
   copy.apply({ sessionId: 'own', from: 0, until: inTenMinutes() }, entry);
-  await vi.waitFor(() => expect(lost).toContainEqual([entry.epoch.id, ahead]));
+  await vi.waitFor(() => expect(lost).toContainEqual([entry.epoch.id, ahead, entry.id]));
   expect(copy.fresh()).toBe(false);
   // What another epoch holds is another matter.
   await beginEpoch(Date.now() * 1000, 'next');
@@ -231,6 +250,7 @@ test('what was written after a question was asked, and told before its answer, m
   const { copy } = copyOfTheLog(server.url, {
     async onEpochLost() {
       lost += 1;
+      return true;
     },
   });
   copy.start();
@@ -245,12 +265,12 @@ test('what was written after a question was asked, and told before its answer, m
 
 test('who waits for an entry is told once it was read, and that it was not when that takes too long', async () => {
   const { copy } = await startedCopy();
-  await copy.reaches('0-0');
+  await copy.reaches('0-0', LAG_MAX);
   const id = String(await revoke('phone'));
-  await copy.reaches(id);
+  await copy.reaches(id, LAG_MAX);
   expect(copy.denies(token('phone'))).toBe(true);
-  await copy.reaches(id);
-  await expect(copy.reaches(`${Date.now() + 60_000}-0`)).rejects.toThrow('behind');
+  await copy.reaches(id, LAG_MAX);
+  await expect(copy.reaches(`${Date.now() + 60_000}-0`, 100)).rejects.toThrow('behind');
 });
 
 test('a cut-off refuses what was issued at it and before, to the microsecond, and of that user only', async () => {
@@ -336,7 +356,7 @@ test('an epoch that another one followed is never believed again: not by who saw
   await beginEpoch(ended.born, ended.id);
   /** A copy that may begin an epoch, and what it says when it would. */
   const beginner = (mark?: HighWater) => {
-    const lost = vi.fn<NonNullable<RevocationCopyOptions['onEpochLost']>>(async () => undefined);
+    const lost = vi.fn<NonNullable<RevocationCopyOptions['onEpochLost']>>(async () => true);
     const { copy } = copyOfTheLog(server.url, { onEpochLost: lost });
     copy.start(mark);
     return { copy, lost };
@@ -358,7 +378,7 @@ test('an epoch that another one followed is never believed again: not by who saw
     beginner({ epochId: ended.id, born: known.born, position: '0-0' }),
   ];
   for (const { lost } of [saw, ...started]) {
-    await vi.waitFor(() => expect(lost).toHaveBeenCalledWith(ended, expect.any(Number)));
+    await vi.waitFor(() => expect(lost).toHaveBeenCalledWith(ended, expect.any(Number), expect.anything()));
     // The next one is born after that millisecond.
     expect(lost.mock.calls[0]?.[1]).toBeGreaterThanOrEqual(now);
   }
@@ -376,12 +396,12 @@ test('an epoch that another one followed is never believed again: not by who saw
 test('an emptied Redis gets an epoch born after the one that is known, whatever its clock says', async () => {
   const born = (Date.now() + 3_600_000) * 1000;
   await beginEpoch(born, 'ahead');
-  const lost = vi.fn(async () => undefined);
+  const lost = vi.fn(async () => true);
   const { copy } = copyOfTheLog(server.url, { onEpochLost: lost });
   copy.start();
   await vi.waitFor(() => expect(copy.fresh()).toBe(true));
   await writer.del(epochKey);
-  await vi.waitFor(() => expect(lost).toHaveBeenCalledWith(undefined, born / 1000));
+  await vi.waitFor(() => expect(lost).toHaveBeenCalledWith(undefined, born / 1000, expect.anything()));
 });
 
 test('a log that was trimmed past what was read is no older copy: what it lacks has stopped to matter', async () => {
@@ -425,26 +445,35 @@ test('a replica is not believed, however well it is in step; once it is promoted
 test('a copy that finds a replica at its address asks there again, where another server may be by now', async () => {
   const replica = await startRedis({ args: ['--replicaof', `127.0.0.1 ${server.port}`] });
   onTestFinished(() => replica.stop());
-  // One name: who is connected stays where it was, whoever comes is led to the one it stands for by then.
-  let port = replica.port;
-  const name = createServer((near) => {
-    const far = connect(port, '127.0.0.1');
-    for (const [from, to] of [[near, far] as const, [far, near] as const])
-      from
-        .on('error', () => undefined)
-        .on('close', () => to.destroy())
-        .pipe(to);
-  }).listen(0, '127.0.0.1');
-  onTestFinished(() => void name.close());
-  await new Promise((resolve) => name.once('listening', resolve));
-  const address = name.address();
+  const { url, standsFor } = await nameFor(replica.port);
   const said: string[] = [];
-  const { copy } = copyOfTheLog(`redis://127.0.0.1:${typeof address === 'object' ? address?.port : ''}`, {
-    onError: ({ message }) => said.push(message),
-  });
+  const { copy } = copyOfTheLog(url, { onError: ({ message }) => said.push(message) });
   copy.start();
   await vi.waitFor(() => expect(said).toContainEqual(expect.stringContaining('is a replica')), 10_000);
   expect(copy.fresh()).toBe(false);
-  port = server.port;
+  standsFor.port = server.port;
   await vi.waitFor(() => expect(copy.fresh()).toBe(true), 5000);
+});
+
+test('a copy that finds an older log is led to the Redis that has it all, when nothing is lost there, and no epoch ends', async () => {
+  const former = await startRedis();
+  onTestFinished(() => former.stop());
+  const older = new Redis(former.url);
+  onTestFinished(() => older.disconnect());
+  await older.hset(epochKey, await writer.hgetall(epochKey));
+  const { url, standsFor } = await nameFor(former.port);
+  let asked = 0;
+  const { copy } = copyOfTheLog(url, {
+    async onEpochLost() {
+      asked += 1;
+      return false;
+    },
+  });
+  copy.start();
+  await vi.waitFor(() => expect(copy.fresh()).toBe(true), { timeout: 10_000, interval: 1 });
+  const id = String(await revoke('phone'));
+  standsFor.port = server.port;
+  copy.apply({ sessionId: 'phone', from: 0, until: inTenMinutes() }, { id, epoch: epochOf(copy) });
+  await vi.waitFor(() => expect([asked > 0, copy.fresh(), copy.position()]).toEqual([true, true, id]), 5000);
+  expect(copy.epoch()?.id).toBe(`epoch-of-${stream}`);
 });

@@ -14,12 +14,17 @@ interface RequestBody {
   content: Record<string, { schema?: { type?: string | string[] } }>;
 }
 
-/** The plugin says of every body that it is required. One that may be null may be left out. */
+/**
+ * The plugin says of every body that it is required. One that may be null may be left out; of a DELETE, where a body means nothing (RFC 9110 section
+ * 9.3.5), it is not spoken of.
+ */
 function sayWhatMayBeLeftOut({ paths = {} }: Documented): void {
-  const operations = Object.values(paths).flatMap((methods) => Object.values(methods));
-  for (const { requestBody } of operations)
-    for (const { schema } of Object.values(requestBody?.content ?? {}))
-      if (requestBody && schema?.type?.includes('null')) requestBody.required = false;
+  for (const [method, operation] of Object.values(paths).flatMap((methods) => Object.entries(methods)))
+    for (const { schema } of Object.values(operation.requestBody?.content ?? {})) {
+      if (!operation.requestBody || !schema?.type?.includes('null')) continue;
+      if (method === 'delete') delete operation.requestBody;
+      else operation.requestBody.required = false;
+    }
 }
 
 export const openapi = fp(

@@ -26,7 +26,7 @@ const FASTIFY_CODES: Record<string, (error: FastifyError) => Problem> = {
     new Problem('invalid_request', { errors: [{ pointer: '/path', detail: 'is not a valid path' }] }),
 };
 
-const invalidBody = (detail: string) =>
+export const invalidBody = (detail: string) =>
   new Problem('invalid_request', { errors: [{ pointer: '', detail: `The body ${detail}` }] });
 
 /** Where ajv saw the fault, as a pointer that names the field, a missing or unknown one too. */

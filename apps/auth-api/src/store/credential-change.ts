@@ -9,6 +9,7 @@
 import type { Database } from '@latchkey/shared/database';
 import { Prisma } from '@latchkey/shared/generated/prisma/client';
 import { type AuditEvent, auditInsert, forgetEvents } from './audit.ts';
+import { FORGOTTEN_AT_ONCE, forgetEventsOf, forgetUnconfirmed } from './unconfirmed.ts';
 import type { WithdrawMails } from './users.ts';
 
 /** Ends the sessions that the change leaves without a ground, in Redis and nowhere else. @throws what Redis throws. */
@@ -41,6 +42,20 @@ export interface Erasure {
   event: AuditEvent;
 }
 
+/** Forgets the registrations of an account's address that lost to it, in parts: anybody may have made many, and have had much recorded of them. */
+async function forgetRivals(db: Database, account: Prisma.Sql, withdrawMails: WithdrawMails): Promise<void> {
+  for (;;) {
+    const rivals = await db.$queryRaw<{ id: string }[]>`
+      SELECT id FROM users WHERE status = 'pending'
+        AND email_key = (SELECT email_key FROM users WHERE ${account} AND status <> 'pending')
+      LIMIT ${FORGOTTEN_AT_ONCE}`;
+    if (rivals.length === 0) return;
+    const ids = rivals.map(({ id }) => id);
+    for (const id of ids) while (await forgetEventsOf(db, id));
+    await forgetUnconfirmed(db, ids, withdrawMails);
+  }
+}
+
 /**
  * Deletes the account, the registrations of its address that never became one, the mails they are owed and what the audit log holds of the
  * person, and records it. The log may hold more than one
@@ -56,28 +71,22 @@ export async function eraseUser(
 ): Promise<boolean> {
   const user = Prisma.sql`id = ${userId}::uuid AND password_hash = coalesce(${presentHash ?? null}, password_hash)`;
   while (await forgetEvents(db, user));
+  await forgetRivals(db, user, inRedis.withdrawMails);
   const erase = async (tx: Prisma.TransactionClient) => {
-    const [gone] = await tx.$queryRaw<{ users: string[]; mails: string[] }[]>`
+    const [gone] = await tx.$queryRaw<{ users: number; mails: string[] }[]>`
       WITH gone AS (
-        DELETE FROM users WHERE ${user} RETURNING id, email_key, status
-      ), others AS (
-        DELETE FROM users USING gone
-        WHERE users.email_key = gone.email_key AND users.status = 'pending' AND gone.status <> 'pending'
-        RETURNING users.id
-      ), erased AS (
-        SELECT id FROM gone UNION ALL SELECT id FROM others
+        DELETE FROM users WHERE ${user} RETURNING id
       ), audited AS (
         ${auditInsert(event)} WHERE EXISTS (SELECT FROM gone)
       ), mails AS (
-        DELETE FROM mail_outbox USING erased WHERE payload ->> 'user_id' = erased.id::text RETURNING mail_outbox.id
+        DELETE FROM mail_outbox USING gone WHERE payload ->> 'user_id' = gone.id::text RETURNING mail_outbox.id
       ), withdrawn AS (
         INSERT INTO mail_withdrawals (id) SELECT id FROM mails
       )
-      SELECT (SELECT coalesce(array_agg(id::text), '{}') FROM erased) AS users,
-        (SELECT coalesce(array_agg(id::text), '{}') FROM mails) AS mails`;
-    if (!gone || gone.users.length === 0) return undefined;
+      SELECT (SELECT count(*)::int FROM gone) AS users, (SELECT coalesce(array_agg(id::text), '{}') FROM mails) AS mails`;
+    if (gone?.users !== 1) return undefined;
     // A statement of its own: it has to see the event above, and those that were on their way.
-    await tx.$executeRaw`SELECT audit_forget(id, NULL) FROM unnest(${gone.users}::uuid[]) AS id`;
+    await tx.$executeRaw`SELECT audit_forget(${userId}::uuid, NULL)`;
     return gone.mails;
   };
   const mails = await changeCredentials(db, userId, erase, async (owed) => {

@@ -33,14 +33,12 @@ export function createOpaqueTokenUse(
 
   const ask = together<Question, OpaqueTokenUse | undefined>(redis, MOST_ASKED, async (questions) => {
     const named: string[] = [];
-    // Of all of them the latest: what one knows of the epoch holds for all.
-    let notBefore = 0;
-    for (const question of questions) {
-      const { userId, sessionId } = question;
+    const args = [...rules];
+    for (const { userId, sessionId, notBefore } of questions) {
       named.push(keys.session(userId, sessionId), keys.sessions(userId), keys.gate(userId));
-      notBefore = Math.max(notBefore, question.notBefore);
+      args.push(notBefore);
     }
-    const [now, ...answers] = await script(named, [...rules, notBefore]);
+    const [now, ...answers] = await script(named, args);
     return answers.map((said) => (typeof said === 'string' ? readUse(said, Number(now)) : said));
   });
 

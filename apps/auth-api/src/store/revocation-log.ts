@@ -4,11 +4,15 @@ import { randomUUID } from 'node:crypto';
 import type { RedisConnection } from '@latchkey/shared/redis-connections';
 import type { RedisKeys } from '@latchkey/shared/redis-keys';
 import { type NewRevocation, readEntry, writeEntry } from '@latchkey/verifier/log-entry';
-import type { Epoch, RevocationCopy } from '@latchkey/verifier/revocation-copy';
+import type { Epoch, KnownEntry, RevocationCopy } from '@latchkey/verifier/revocation-copy';
 import { issuedAtOf } from '@latchkey/verifier/token-identity';
+import { NotReady } from '../not-ready.ts';
 import { defineScript } from './lua.ts';
 import type { Microseconds } from './sessions.ts';
 import { MOST_ASKED, together } from './together.ts';
+
+/** Milliseconds the copy has to catch up with the log: whoever waits asks Redis before, and is answered within 2 s. */
+const CATCH_UP = 1000;
 
 /** Seconds added to the life of an entry: a verifier whose clock is behind still thinks a token alive that long. */
 export const CLOCK_TOLERANCE = 60;
@@ -27,14 +31,22 @@ export function knownEpoch(copy: RevocationCopy): Epoch {
 }
 
 /**
- * Begins an epoch, born at `notBefore` at the earliest, unless another one has begun meanwhile.
- * @returns of `begin`: whether this call began it.
+ * Begins an epoch, born at `notBefore` at the earliest, unless another one has begun meanwhile, or the log still has the entry `last`: then it is
+ * not lost, and whoever thinks so has looked at another server.
  */
 export function createEpochs(redis: RedisConnection, keys: RedisKeys) {
-  const beginScript = defineScript<number>(redis, 'begin-epoch-1.lua');
+  const beginScript = defineScript<1 | 0 | -1>(redis, 'begin-epoch-2.lua');
   return {
-    begin: async (known: Epoch | undefined, notBefore: Microseconds): Promise<boolean> =>
-      (await beginScript([keys.epoch], [known?.id ?? '', randomUUID(), notBefore])) === 1,
+    async begin(
+      found: Epoch | undefined,
+      notBefore: Microseconds,
+      last: KnownEntry = { id: '0-0', until: 0 },
+    ): Promise<'began' | 'begun' | 'not_lost'> {
+      const ended = found?.id ?? '';
+      const args = [ended, randomUUID(), notBefore, last.id, last.until];
+      const outcome = await beginScript([keys.epoch, keys.revocations], args);
+      return outcome === 1 ? 'began' : outcome === 0 ? 'begun' : 'not_lost';
+    },
   };
 }
 
@@ -58,12 +70,14 @@ function parse([name = '', text = '']: readonly string[]): LoggedRevocation[] {
 /**
  * @param accessTokenTtl seconds: how long after its session an access token can live, and so how long an entry matters.
  * @param copy this instance's own copy, which learns before the caller gets its answer.
+ * @param patience how many times longer it may take to catch up; more than 1 is for tests.
  */
 export function createRevocationLog(
   redis: RedisConnection,
   keys: RedisKeys,
   accessTokenTtl: number,
   copy: RevocationCopy,
+  patience = 1,
 ) {
   const revokeScript = defineScript<[until: number, id: string]>(redis, 'revoke-1.lua');
 
@@ -93,9 +107,14 @@ export function createRevocationLog(
   return {
     /**
      * Resolves once this instance's copy knows all that stands in the log now: then it says what Redis itself would.
-     * @throws what Redis throws, or when the copy is too far behind.
+     * @throws what Redis throws; `NotReady` when the copy is too far behind.
      */
-    copied: async (): Promise<void> => copy.reaches(await askEnd()),
+    async copied(): Promise<void> {
+      const end = await askEnd();
+      await copy.reaches(end, CATCH_UP * patience).catch((cause) => {
+        throw new NotReady('the copy of the revocation log is behind', { dependency: 'redis', cause });
+      });
+    },
 
     /**
      * Has the access tokens of a user's sessions refused everywhere.

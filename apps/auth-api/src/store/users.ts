@@ -2,11 +2,11 @@
 import { randomUUID } from 'node:crypto';
 import { emailKey } from '@latchkey/shared/account-fields';
 import type { Database } from '@latchkey/shared/database';
-import { Prisma } from '@latchkey/shared/generated/prisma/client';
 import type { UserStatus } from '@latchkey/shared/generated/prisma/enums';
 import type { RequestContext } from '../domain/request-context.ts';
-import { auditInsert, auditInsertFrom, forgetEvents, ofNobody } from './audit.ts';
+import { auditInsert, auditInsertFrom, ofNobody } from './audit.ts';
 import { withdrawn } from './outbox.ts';
+import { FORGOTTEN_AT_ONCE, forgetEventsOf, forgetUnconfirmed } from './unconfirmed.ts';
 
 export interface Registration {
   email: string;
@@ -62,9 +62,6 @@ const UNIQUE_VIOLATION = '23505';
 
 export const isUniqueViolation = (error: unknown): boolean =>
   error instanceof Error && 'code' in error && error.code === 'P2010' && error.message.includes(UNIQUE_VIOLATION);
-
-/** Registrations forgotten in one transaction, which has to be short. */
-const FORGOTTEN_AT_ONCE = 200;
 
 /** The part of a mail's payload the request decides (packages/shared/src/mail-jobs.ts); the statement adds the rest. */
 export const envelope = ({ requestId, traceparent }: RequestContext): string =>
@@ -194,33 +191,9 @@ export function createUserStore(db: Database) {
       return rows.map(({ id }) => id);
     },
 
-    /** {@link forgetEvents} of a registration, unless it was confirmed. */
-    forgetEvents: (userId: string): Promise<boolean> =>
-      forgetEvents(db, Prisma.sql`id = ${userId}::uuid AND status = 'pending'`),
-
-    /**
-     * Forgets those of the {@link unconfirmed} registrations that nobody has confirmed meanwhile; those that lost to another
-     * registration of their address among them (the unique index keeps them from ever being activated). What was recorded since
-     * {@link forgetEvents} and is personal goes with them, and the mails they are owed.
-     * @param withdrawMails takes these out of the queue; while it can't, none of them is forgotten.
-     * @returns how many.
-     */
-    forgetUnconfirmed: (ids: readonly string[], withdrawMails: WithdrawMails): Promise<number> =>
-      db.$transaction(async (tx) => {
-        const [gone] = await tx.$queryRaw<{ users: number; mails: string[] }[]>`
-          WITH gone AS (
-            DELETE FROM users WHERE id = ANY(${ids}::uuid[]) AND status = 'pending' RETURNING id
-          ), mails AS (
-            DELETE FROM mail_outbox USING gone WHERE payload ->> 'user_id' = gone.id::text RETURNING mail_outbox.id
-          ), withdrawn AS (
-            INSERT INTO mail_withdrawals (id) SELECT id FROM mails
-          )
-          SELECT (SELECT count(audit_forget(id, NULL))::int FROM gone) AS users,
-            (SELECT coalesce(array_agg(id::text), '{}') FROM mails) AS mails`;
-        const { users, mails } = gone ?? { users: 0, mails: [] };
-        await withdrawMails(mails);
-        return users;
-      }),
+    forgetEvents: (userId: string) => forgetEventsOf(db, userId),
+    forgetUnconfirmed: (ids: readonly string[], withdrawMails: WithdrawMails) =>
+      forgetUnconfirmed(db, ids, withdrawMails),
 
     async activationState(userId: string): Promise<ActivationState | undefined> {
       const [state] = await db.$queryRaw<ActivationState[]>`

@@ -18,7 +18,7 @@
   ARGV  instant it was issued (us)
 
   The session says when its current refresh token was issued (`rotated`; `created` before the first rotation), and `earlier` as
-  `,counter=us,…` of those before it, the newest first, that a token inside the grace may still ask for (about 64 of them, so that a client
+  `,counter=us,…` of those before it, the newest first, that a token inside the grace may still ask for (64 of them at least, so that a client
   refreshing in a tight loop costs itself a replay, and neither the server nor its session anything).
 
   Returns of each {'ok', counter, its issue instant us, now us, ms until it expires, device name}
@@ -31,14 +31,20 @@
        or an error
 ]]
 local grace_us, idle_ms, max_age_ms, access_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
--- Characters of `earlier`: 64 of them.
+-- Characters of `earlier`, at most and but for the `+`: 64 of them and more.
 local EARLIER = 1600
 local clock_us = clock()
 local now_ms = math.floor(clock_us / 1000)
 
--- Whether `earlier` may lack a token that was replaced within the grace: it is full, and the last that is whole is one.
+-- As many whole ones as there is room for; a `+` at the end says that there were more.
+local function shortened(earlier)
+  if #earlier <= EARLIER then return earlier end
+  return string.match(string.sub(earlier, 1, EARLIER), '^(.*),') .. '+'
+end
+
+-- Whether `earlier` may lack a token that was replaced within the grace: there were more, and the last that is left is one.
 local function cut_off_in_grace(earlier, now_us)
-  local oldest = #earlier == EARLIER and string.match(earlier, '.*,%d+=(%d+),')
+  local oldest = string.match(earlier, '=(%d+)%+$')
   return oldest and now_us - tonumber(oldest) <= grace_us
 end
 
@@ -87,7 +93,7 @@ local function refresh(session_key, sessions_key, ended_key, gate_key, session_i
   redis.call('HSET', session_key, 'counter', current + 1, 'rotated', issued, 'seen', issued)
   if session[3] and now_us - tonumber(session[3]) <= grace_us then
     -- What is too old is no longer asked for.
-    redis.call('HSET', session_key, 'earlier', string.sub(',' .. current .. '=' .. session[3] .. earlier, 1, EARLIER))
+    redis.call('HSET', session_key, 'earlier', shortened(',' .. current .. '=' .. session[3] .. earlier))
   elseif session[4] then
     redis.call('HDEL', session_key, 'earlier')
   end
