@@ -212,10 +212,10 @@ export async function buildApp({
     lagMax: env.REVOCATION_LAG_MAX_MS,
     onError: reportLost('redis'),
     async onEpochLost(found, knownUntil, last) {
-      const outcome = await epochs.begin(found, (knownUntil + 1) * 1000, last);
-      if (outcome === 'began')
+      const began = await epochs.begin(found, (knownUntil + 1) * 1000, last);
+      if (began)
         logger.warn({ found }, 'this Redis is new or older than what was read of it: everyone has to log in again');
-      return outcome !== 'not_lost';
+      return began;
     },
     onEntry: (position, revocation) => feed.note(position, revocation),
   });

@@ -399,23 +399,23 @@ test('an epoch ends where something is lost, and nowhere else', async () => {
 
   let epoch = await born('a');
   await write('1000-5', now + 600);
-  expect(await epochs.begin(epoch, 0, { id: '1000-5', until: now + 600 })).toBe('not_lost');
+  expect(await epochs.begin(epoch, 0, { id: '1000-5', until: now + 600 })).toBe(false);
   expect(await redis.hget(keys.epoch, 'id')).toBe('a');
   // Only what was written later is missing.
-  expect(await epochs.begin(epoch, 0, { id: '1000-6', until: now + 600 })).toBe('began');
-  expect(await epochs.begin(epoch, 0, { id: '1000-6', until: now + 600 })).toBe('begun');
+  expect(await epochs.begin(epoch, 0, { id: '1000-6', until: now + 600 })).toBe(true);
+  expect(await epochs.begin(epoch, 0, { id: '1000-6', until: now + 600 })).toBe(false);
 
   // Written to since, but not what is known; unless that has stopped to matter by then.
   epoch = await born('b');
   await write('9000-0', now + 600);
-  expect(await epochs.begin(epoch, 0, { id: '1000-5', until: 9 })).toBe('not_lost');
-  expect(await epochs.begin(epoch, 0, { id: '1000-5', until: 10 })).toBe('began');
+  expect(await epochs.begin(epoch, 0, { id: '1000-5', until: 9 })).toBe(false);
+  expect(await epochs.begin(epoch, 0, { id: '1000-5', until: 10 })).toBe(true);
 
   // Of a log that never was, and of an epoch that somebody took away.
   epoch = await born('c');
-  expect(await epochs.begin(epoch, 0, { id: '1000-5', until: 9 })).toBe('began');
+  expect(await epochs.begin(epoch, 0, { id: '1000-5', until: 9 })).toBe(true);
   epoch = await born('d');
   await write('1000-5', now + 600);
   await redis.del(keys.epoch);
-  expect(await epochs.begin(undefined, 0, { id: '1000-5', until: now + 600 })).toBe('began');
+  expect(await epochs.begin(undefined, 0, { id: '1000-5', until: now + 600 })).toBe(true);
 });

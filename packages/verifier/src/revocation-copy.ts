@@ -53,8 +53,8 @@ export interface RevocationCopyOptions {
    * copy waits, stale, until somebody else has.
    * @param found the epoch that is to end; undefined: there is none.
    * @param knownUntil milliseconds: when the last line that anybody is known to have read was written, or the last epoch was born.
-   * @param last the last entry that is known to have been written in this epoch.
-   * @returns false: the Redis that was asked to begin it has lost nothing, so it was not the one that was looked at.
+   * @param last the entry that shows it by its absence; `0-0`: none does.
+   * @returns false: where it would have begun another one has, or has lost nothing. That may be another Redis than the one that was looked at.
    */
   onEpochLost?: (found: Epoch | undefined, knownUntil: number, last: KnownEntry) => Promise<boolean>;
   /** Hears of each entry as it is read; without a revocation it is a line of a newer release. */
@@ -159,34 +159,42 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
   /** Microseconds: no epoch born before that is believed. */
   const latestBirth = (): Microseconds => Math.max(revoked.epoch()?.born ?? 0, highWater?.born ?? 0);
 
-  /** Whether this is a copy of Redis from before what was read of the same epoch, or from before that began. */
-  function isOlder({ found, end, known, hasKnown }: Awaited<ReturnType<typeof look>>): boolean {
-    if (found && found.born < latestBirth()) return true;
+  /** By what was noted before this process began. */
+  function lacksNoted({ id, born }: Epoch, end: string): KnownEntry | undefined {
+    if (highWater === undefined) return undefined;
+    const { epochId, position: noted } = highWater;
+    if (id === epochId) return isBefore(end, noted) ? { id: noted, until: 0 } : undefined;
     // The mark of a release before has no birth. What was read of its epoch was written after it.
-    if (found && highWater && found.id !== highWater.epochId && found.born < millisecondsOf(highWater.position) * 1000)
-      return true;
-    if (found?.id === highWater?.epochId && isBefore(end, highWater?.position ?? '0-0')) return true;
-    if (found?.id !== revoked.epoch()?.id || known.id === '0-0') return false;
+    return born < millisecondsOf(noted) * 1000 ? NONE : undefined;
+  }
+
+  /** By what this process has read or written of the epoch. */
+  function lacksKnown({ end, known, hasKnown }: Awaited<ReturnType<typeof look>>): KnownEntry | undefined {
+    if (known.id === NONE.id) return undefined;
     // Written to since, an older copy ends later than what is known, but lacks it; a log lacks what stopped to matter too.
-    return isBefore(end, known.id) || (!hasKnown && millisecondsOf(end) < known.until * 1000);
+    return isBefore(end, known.id) || (!hasKnown && millisecondsOf(end) < known.until * 1000) ? known : undefined;
   }
 
-  /** The last entry that is known of the epoch that was found: read or written here, or noted before this process began. */
-  function lastOf({ found, known }: Awaited<ReturnType<typeof look>>): KnownEntry {
-    const own = found?.id === revoked.epoch()?.id ? known : NONE;
-    const mark = found?.id === highWater?.epochId ? (highWater?.position ?? NONE.id) : NONE.id;
-    return isBefore(own.id, mark) ? { id: mark, until: 0 } : own;
+  /**
+   * Whether this is a copy of Redis from before what is known of the same epoch, or from before that began.
+   * @returns the entry it lacks; {@link NONE} where its birth shows it; undefined if it is not older.
+   */
+  function lacks(seen: Awaited<ReturnType<typeof look>>): KnownEntry | undefined {
+    const { found, end } = seen;
+    if (found === undefined || found.born < latestBirth()) return NONE;
+    return lacksNoted(found, end) ?? (found.id === revoked.epoch()?.id ? lacksKnown(seen) : undefined);
   }
 
-  /** This Redis is not believed: another epoch has to begin, if it is the one that would begin it. */
-  async function loseEpoch(seen: Awaited<ReturnType<typeof look>>): Promise<void> {
+  /** @param last what this Redis lacks. @throws Error when another one, behind the same name, does not. */
+  async function loseEpoch(found: Epoch | undefined, last: KnownEntry): Promise<void> {
     complete = false;
     recognised = false;
-    const read = Math.max(millisecondsOf(lastKnown().id), millisecondsOf(highWater?.position ?? '0-0'));
+    const read = Math.max(millisecondsOf(lastKnown().id), millisecondsOf(highWater?.position ?? NONE.id));
     const knownUntil = Math.max(read, Math.floor(latestBirth() / 1000));
-    const lost = await onEpochLost?.(seen.found, knownUntil, lastOf(seen));
-    // Behind one name may be two for a while, and the other one has it all: ask again where.
-    if (lost === false) redis.disconnect(true);
+    if ((await onEpochLost?.(found, knownUntil, last)) !== false) return;
+    // Who was asked to begin one has another, or all of this one: it may be where this connection should lead to.
+    redis.disconnect(true);
+    throw new Error('this Redis is older than another one of its name');
   }
 
   /** Follows the epoch. @returns whether the log that is there may be read on. */
@@ -194,8 +202,9 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     const doubtsBefore = doubts;
     const seen = await look();
     const { found } = seen;
-    if (found === undefined || isOlder(seen)) {
-      await loseEpoch(seen);
+    const lacking = lacks(seen);
+    if (found === undefined || lacking) {
+      await loseEpoch(found, lacking ?? NONE);
       return false;
     }
     const another = found.id !== revoked.epoch()?.id;

@@ -477,3 +477,23 @@ test('a copy that finds an older log is led to the Redis that has it all, when n
   await vi.waitFor(() => expect([asked > 0, copy.fresh(), copy.position()]).toEqual([true, true, id]), 5000);
   expect(copy.epoch()?.id).toBe(`epoch-of-${stream}`);
 });
+
+test('of an earlier epoch that comes back nothing is asked but its birth, though what was noted of it is all there', async () => {
+  const ended = { id: `epoch-of-${stream}`, born: Number(await writer.hget(epochKey, 'born')) };
+  const position = String(await revoke('phone'));
+  const later = Date.now() * 1000;
+  // Who saw the next one begin; and who starts with the mark of a release before, which notes the birth and leaves the rest.
+  for (const born of [ended.born, later]) {
+    await beginEpoch(ended.born, ended.id);
+    const lost = vi.fn<NonNullable<RevocationCopyOptions['onEpochLost']>>(async () => true);
+    const { copy } = copyOfTheLog(server.url, { onEpochLost: lost });
+    copy.start({ epochId: ended.id, position, born });
+    if (born === ended.born) {
+      await vi.waitFor(() => expect(copy.fresh()).toBe(true), { timeout: 10_000, interval: 1 });
+      await beginEpoch(later, 'next');
+      await vi.waitFor(() => expect(copy.epoch()?.id).toBe('next'));
+      await beginEpoch(ended.born, ended.id);
+    }
+    await vi.waitFor(() => expect(lost).toHaveBeenCalledWith(ended, expect.any(Number), { id: '0-0', until: 0 }));
+  }
+});

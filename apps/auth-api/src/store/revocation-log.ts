@@ -33,19 +33,18 @@ export function knownEpoch(copy: RevocationCopy): Epoch {
 /**
  * Begins an epoch, born at `notBefore` at the earliest, unless another one has begun meanwhile, or the log still has the entry `last`: then it is
  * not lost, and whoever thinks so has looked at another server.
+ * @returns of `begin`: whether this call began it.
  */
 export function createEpochs(redis: RedisConnection, keys: RedisKeys) {
-  const beginScript = defineScript<1 | 0 | -1>(redis, 'begin-epoch-2.lua');
+  const beginScript = defineScript<number>(redis, 'begin-epoch-2.lua');
   return {
     async begin(
       found: Epoch | undefined,
       notBefore: Microseconds,
       last: KnownEntry = { id: '0-0', until: 0 },
-    ): Promise<'began' | 'begun' | 'not_lost'> {
-      const ended = found?.id ?? '';
-      const args = [ended, randomUUID(), notBefore, last.id, last.until];
-      const outcome = await beginScript([keys.epoch, keys.revocations], args);
-      return outcome === 1 ? 'began' : outcome === 0 ? 'begun' : 'not_lost';
+    ): Promise<boolean> {
+      const args = [found?.id ?? '', randomUUID(), notBefore, last.id, last.until];
+      return (await beginScript([keys.epoch, keys.revocations], args)) === 1;
     },
   };
 }

@@ -7,10 +7,10 @@
   ARGV[1] id of the epoch that is to end; '' : there must be none
   ARGV[2] id of the new one
   ARGV[3] instant (us) after all that is known of the log and of earlier births: it is not born before that, whatever a clock says
-  ARGV[4] id of the last entry that is known to have been written in the epoch that is to end; '0-0': none is
+  ARGV[4] id of an entry of the epoch that is to end, whose absence shows that it is lost; '0-0': it is without that
   ARGV[5] second until which that entry matters, and stays in the log
 
-  Returns 1 if it began, 0 if another epoch is there already, -1 if nothing is lost here.
+  Returns 1 if it began, 0 if another epoch is there already or nothing is lost here.
 ]]
 local function parts(entry)
   local ms, count = string.match(entry, '^(%d+)-(%d+)$')
@@ -33,6 +33,6 @@ end
 
 local id = redis.call('HGET', KEYS[1], 'id') or ''
 if id ~= ARGV[1] and id ~= '' then return 0 end
-if id ~= '' and not lost(ARGV[4], tonumber(ARGV[5])) then return -1 end
+if id ~= '' and not lost(ARGV[4], tonumber(ARGV[5])) then return 0 end
 redis.call('HSET', KEYS[1], 'id', ARGV[2], 'born', text(math.max(clock(), tonumber(ARGV[3]))))
 return 1
