@@ -43,7 +43,7 @@ export const verifyRoutes: FastifyPluginAsyncTypebox = async (app) => {
     raw.headers['content-type'] = 'application/octet-stream';
     done();
   });
-  // A gateway asks with its own client's method: any that Node reads.
+  // A gateway asks with its own client's method, whichever that is; Node reads these.
   for (const method of METHODS)
     if (!app.supportedMethods.includes(method)) app.addHttpMethod(method, { hasBody: true });
 

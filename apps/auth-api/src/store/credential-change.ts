@@ -58,9 +58,8 @@ async function forgetRivals(db: Database, account: Prisma.Sql, withdrawMails: Wi
 
 /**
  * Deletes the account, the registrations of its address that never became one, the mails they are owed and what the audit log holds of the
- * person, and records it. The log may hold more than one
- * statement can forget in time: what was recorded so far is forgotten before, in parts, as long as the account is there and the password is
- * this one. Whatever ends it half way, the account is there and repeating goes on; once it is gone, nothing of the person is left.
+ * person, and records it. The log may hold more than one statement can forget in time: what was recorded so far is forgotten before, in parts, as
+ * long as the account is there and the password is this one. Whatever ends it half way, the account is there and repeating goes on; once it is gone, nothing of the person is left.
  * @param inRedis ends what is left in Redis of the account; while that can't be done, what else has happened is that events and those registrations
  *   were forgotten.
  * @returns whether there was such an account.
