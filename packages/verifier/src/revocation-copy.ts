@@ -168,11 +168,14 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     return born < millisecondsOf(noted) * 1000 ? NONE : undefined;
   }
 
-  /** By what this process has read or written of the epoch. */
-  function lacksKnown({ end, known, hasKnown }: Awaited<ReturnType<typeof look>>): KnownEntry | undefined {
-    if (known.id === NONE.id) return undefined;
+  /** By what this process has read and written of the epoch. */
+  function lacksKnown({ end, hasPosition, known, hasKnown }: Awaited<ReturnType<typeof look>>): KnownEntry | undefined {
     // Written to since, an older copy ends later than what is known, but lacks it; a log lacks what stopped to matter too.
-    return isBefore(end, known.id) || (!hasKnown && millisecondsOf(end) < known.until * 1000) ? known : undefined;
+    const isLost = ({ id, until }: KnownEntry, isThere: boolean): boolean =>
+      id !== NONE.id && (isBefore(end, id) || (!isThere && millisecondsOf(end) < until * 1000));
+    const read = { id: position, until: positionUntil };
+    if (isLost(read, hasPosition)) return read;
+    return isLost(known, hasKnown) ? known : undefined;
   }
 
   /**

@@ -497,3 +497,31 @@ test('of an earlier epoch that comes back nothing is asked but its birth, though
     await vi.waitFor(() => expect(lost).toHaveBeenCalledWith(ended, expect.any(Number), { id: '0-0', until: 0 }));
   }
 });
+
+test('a log that has what was written, but lacks what was read before, is an older copy all the same', async () => {
+  const former = await startRedis();
+  onTestFinished(() => former.stop());
+  const older = new Redis(former.url);
+  onTestFinished(() => older.disconnect());
+  await older.hset(epochKey, await writer.hgetall(epochKey));
+  const read = String(await older.xadd(stream, '*', 'sid', `${inTenMinutes()} 0 phone`));
+  const written = `${Number(read.split('-')[0]) + 1}-0`;
+  await writer.xadd(stream, written, 'sid', `${inTenMinutes()} 0 laptop`);
+  const { url, standsFor } = await nameFor(former.port);
+  const asked: string[] = [];
+  const { copy } = copyOfTheLog(url, {
+    async onEpochLost(_found, _knownUntil, last) {
+      asked.push(last.id);
+      return false;
+    },
+  });
+  copy.start();
+  await vi.waitFor(() => expect([copy.fresh(), copy.position()]).toEqual([true, read]), {
+    timeout: 10_000,
+    interval: 1,
+  });
+  standsFor.port = server.port;
+  copy.apply({ sessionId: 'laptop', from: 0, until: inTenMinutes() }, { id: written, epoch: epochOf(copy) });
+  await vi.waitFor(() => expect(asked).toContain(read), 5000);
+  expect([copy.fresh(), asked[0]]).toEqual([false, written]);
+});
