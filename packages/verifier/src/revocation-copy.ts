@@ -142,7 +142,7 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     );
     if (role[0] !== 'master') {
       // Behind its address may be the new master by now; who only reads is never told READONLY, and would stay here.
-      redis.disconnect(true);
+      reconnect();
       throw new Error('this Redis is a replica: what it says may be old');
     }
     const [id, born] = hash as (string | null)[];
@@ -196,7 +196,7 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     const knownUntil = Math.max(read, Math.floor(latestBirth() / 1000));
     if ((await onEpochLost?.(found, knownUntil, last)) !== false) return;
     // Who was asked to begin one has another, or all of this one: it may be where this connection should lead to.
-    redis.disconnect(true);
+    reconnect();
     throw new Error('this Redis is older than another one of its name');
   }
 
@@ -290,6 +290,11 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
         await new Promise((resolve) => setTimeout(resolve, RETRY));
       }
     }
+  }
+
+  /** Only of a connection that is there: ioredis' Cluster, cut off while it looks for its nodes, would never look again, and tell nobody. */
+  function reconnect(): void {
+    if (redis.status === 'ready') redis.disconnect(true);
   }
 
   /** A client may give up for good: ioredis does if it hears of a failover just while it asks Sentinel for the master. */

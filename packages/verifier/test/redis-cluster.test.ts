@@ -1,0 +1,60 @@
+/** A copy that follows the log on Redis Cluster. */
+import { type RunningRedisCluster, startRedisCluster } from '@latchkey/dev-stack/redis-cluster';
+import { Cluster } from 'ioredis';
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
+import { createRevocationCopy } from '../src/revocation-copy.ts';
+
+let server: RunningRedisCluster;
+let nodes: { host: string; port: number }[];
+let writer: Cluster;
+
+beforeAll(async () => {
+  server = await startRedisCluster();
+  nodes = server.nodes.map(({ port }) => ({ host: '127.0.0.1', port }));
+  writer = new Cluster(nodes);
+  writer.on('error', () => undefined);
+}, 60_000);
+afterAll(async () => {
+  writer.disconnect();
+  await server.stop();
+});
+
+const inTenMinutes = Math.ceil(Date.now() / 1000) + 600;
+const epoch = { id: 'epoch', born: 1_000_000 };
+
+test('a connection that is being made anew as the copy wants another one is left to come, and the copy heals', async () => {
+  const [stream, epochKey] = ['{lost}', '{lost}:epoch'];
+  await writer.hset(epochKey, epoch);
+  const redis = new Cluster(
+    nodes.map(({ port }) => ({ host: 'cluster.test', port })),
+    {
+      dnsLookup: (_host, found) => setImmediate(found, null, '127.0.0.1'),
+      redisOptions: { maxRetriesPerRequest: null },
+    },
+  );
+  redis.on('error', () => undefined);
+  let lost = 0;
+  const copy = createRevocationCopy({
+    redis,
+    stream,
+    epochKey,
+    lagMax: 1000,
+    onError: () => undefined,
+    // Meanwhile the connection is lost, and by the time this is answered the nodes are looked for again.
+    async onEpochLost() {
+      lost += 1;
+      if (lost > 1) return true;
+      await writer.hset(epochKey, epoch);
+      redis.disconnect(true);
+      await new Promise<void>((resolve) => redis.once('connecting', resolve));
+      return false;
+    },
+  });
+  onTestFinished(() => copy.close());
+  copy.start();
+  await vi.waitFor(() => expect(copy.fresh()).toBe(true), { timeout: 10_000, interval: 1 });
+  await writer.del(epochKey);
+  await vi.waitFor(() => expect(lost).toBe(1), 10_000);
+  await writer.xadd(stream, '*', 'sid', `${inTenMinutes} 0 phone`);
+  await vi.waitFor(() => expect([copy.fresh(), copy.size()]).toEqual([true, 1]), 10_000);
+});
