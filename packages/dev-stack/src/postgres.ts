@@ -19,6 +19,8 @@ export type PostgresOptions = {
   readonly durable?: boolean;
   /** Default: 200, enough for a few apps and a suite with several files at once. */
   readonly maxConnections?: number;
+  /** Of sessions that do not choose one (default: UTC). */
+  readonly timezone?: string;
   /** Told what took a while and why. */
   readonly note?: (line: string) => void;
   /** Told, with the last lines of the log, when the server ends without having been asked to. */
@@ -94,7 +96,7 @@ function serverArguments(dataDir: string, port: number, options: PostgresOptions
     listen_addresses: '127.0.0.1',
     unix_socket_directories: '',
     max_connections: options.maxConnections ?? 200,
-    timezone: 'UTC',
+    timezone: options.timezone ?? 'UTC',
     log_timezone: 'UTC',
     ...((options.durable ?? true) ? {} : { fsync: 'off', full_page_writes: 'off' }),
   };

@@ -11,6 +11,9 @@ import { stopAllProcesses } from './processes.ts';
 import { TEMPLATE_DATABASE } from './test-database.ts';
 import { startTestRedis } from './test-redis.ts';
 
+/** initdb takes the machine's: what is written and read there must not depend on it. */
+const SOMEBODYS_ZONE = 'Asia/Kathmandu';
+
 declare module 'vitest' {
   interface ProvidedContext {
     /** Admin URL of the run's PostgreSQL, for `createTestDatabase`. */
@@ -26,7 +29,7 @@ declare module 'vitest' {
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   try {
     const [postgres, redis] = await Promise.all([
-      startPostgres({ database: TEMPLATE_DATABASE, durable: false }),
+      startPostgres({ database: TEMPLATE_DATABASE, durable: false, timezone: SOMEBODYS_ZONE }),
       startTestRedis(),
       buildApps(),
     ]);

@@ -31,9 +31,12 @@ export function connectDatabase(
     keepAlive: true,
     application_name: 'latchkey',
     // A standby answers with what was true some time ago. A primary becomes one only by a restart, which ends its connections.
+    // And Prisma writes and reads an instant without its zone, as if the session's was UTC.
     verify: (client, done) => {
       client
-        .query<{ standby: boolean }>('SELECT pg_is_in_recovery() AS standby')
+        .query<{ standby: boolean }>(
+          `SELECT pg_is_in_recovery() AS standby, set_config('TimeZone', 'UTC', false)`,
+        )
         .then(({ rows }) => done(rows[0]?.standby ? new Error('this PostgreSQL is a standby') : undefined), done);
     },
   });

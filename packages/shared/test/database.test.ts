@@ -38,3 +38,25 @@ test('a transaction that was given up is rolled back, and nobody is given its co
     await database.drop();
   }
 });
+
+test('an instant is the same whatever the time zone of the server is', async () => {
+  const database = await createTestDatabase(inject('databaseUrl'));
+  const other = new pg.Client({ connectionString: database.url });
+  await other.connect();
+  const db = connectDatabase(database.url, () => undefined);
+  const at = new Date('2026-07-01T12:00:00.123Z');
+  try {
+    const { rows: zone } = await other.query('SHOW TimeZone');
+    expect(zone).toEqual([{ TimeZone: 'Asia/Kathmandu' }]);
+    await db.client.create({ data: { id: 'model', secretHash: Buffer.alloc(32), createdAt: at } });
+    await db.$executeRaw`INSERT INTO clients (id, secret_hash, scopes, created_at) VALUES ('raw', '', '{}', ${at})`;
+
+    const { rows } = await other.query('SELECT created_at FROM clients');
+    expect(rows).toEqual([{ created_at: at }, { created_at: at }]);
+    expect(await db.client.findMany({ select: { createdAt: true } })).toEqual([{ createdAt: at }, { createdAt: at }]);
+    expect(await db.$queryRaw`SELECT created_at FROM clients`).toEqual(rows);
+  } finally {
+    await Promise.all([db.$disconnect(), other.end()]);
+    await database.drop();
+  }
+});
