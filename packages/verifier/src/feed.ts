@@ -62,7 +62,7 @@ export function revocationFeed({
 
   const lag = (): number => (complete ? Math.max(0, performance.now() - heardAt) : Number.POSITIVE_INFINITY);
 
-  const take: Readonly<Record<string, (data: never, asked: number) => void>> = {
+  const take: Readonly<Record<string, (data: never, asked: number, id: string) => void>> = {
     start({ epoch, resumed }: { epoch: Epoch; resumed: boolean }) {
       if (epoch.id !== revoked.epoch()?.id) revoked.begin(epoch);
       if (!resumed) {
@@ -71,13 +71,13 @@ export function revocationFeed({
         lastEventId = '';
       }
     },
-    revoked(lines: readonly Record<string, string | number>[]) {
+    revoked(lines: readonly Record<string, string | number>[], _asked: number, id: string) {
       for (const line of lines) {
         const revocation = readLine(line);
         if (revocation) revoked.apply(revocation);
       }
       // The issuer's Redis said when: its clock stands in the id.
-      const written = Number(/\/(\d+)-/.exec(lastEventId)?.[1] ?? 0) / 1000;
+      const written = Number(/\/(\d+)-/.exec(id)?.[1] ?? 0) / 1000;
       revoked.sweep(written, lines.length);
     },
     complete() {
@@ -89,9 +89,10 @@ export function revocationFeed({
   };
 
   function hear({ event = '', data, id }: EventSourceMessage, asked: number): void {
-    if (id !== undefined) lastEventId = id;
     // A newer issuer may say more.
-    if (Object.hasOwn(take, event)) take[event]?.(JSON.parse(data) as never, asked);
+    if (Object.hasOwn(take, event)) take[event]?.(JSON.parse(data) as never, asked, id ?? '');
+    // Not before: what could not be taken has to be told again.
+    if (id !== undefined) lastEventId = id;
   }
 
   /** One connection, to its end. */

@@ -1,7 +1,36 @@
-import { createServer } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect, onTestFinished, test, vi } from 'vitest';
-import { revocationFeed } from '../src/feed.ts';
+import { type RevocationFeedOptions, revocationFeed } from '../src/feed.ts';
+
+/** An issuer that answers as it is told. @returns its address. */
+async function issuerOf(answer: (request: IncomingMessage, response: ServerResponse) => void): Promise<string> {
+  const server = createServer(answer).listen(0, '127.0.0.1');
+  onTestFinished(() => void server.close().closeAllConnections());
+  await new Promise((resolve) => server.once('listening', resolve));
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+const event = (name: string, data: unknown, id?: string): string =>
+  `${id === undefined ? '' : `id: ${id}\n`}event: ${name}\ndata: ${JSON.stringify(data)}\n\n`;
+const EPOCH = { id: 'epoch', born: 1000 };
+const BEGIN = event('start', { epoch: EPOCH, resumed: false });
+const RESUME = event('start', { epoch: EPOCH, resumed: true });
+const EVENT_STREAM = { 'content-type': 'text/event-stream' };
+
+function feedOf(url: string, options: Partial<RevocationFeedOptions> = {}) {
+  const errors: string[] = [];
+  const feed = revocationFeed({
+    url,
+    auth: { token: () => 'token' },
+    onError: ({ message }) => errors.push(message),
+    ...options,
+  });
+  onTestFinished(() => feed.close());
+  return { feed, errors };
+}
+
+const issued = (sessionId: string, issuedAt = 2000) => ({ userId: 'ada', sessionId, issuedAt });
 
 test('an issuer that tells of an epoch from before the one that is known is heard, but gives nothing back', async () => {
   const [ended, known] = [
@@ -31,4 +60,20 @@ test('an issuer that tells of an epoch from before the one that is known is hear
   expect(epochs).toEqual([]);
   const issued = (issuedAt: number) => feed.denies({ userId: 'ada', sessionId: 'phone', issuedAt });
   expect([issued(1999), issued(2000)]).toEqual([true, false]);
+});
+
+test('what could not be read is asked for again: the place to go on from is behind what was applied, and no further', async () => {
+  const asked: unknown[] = [];
+  const line = event('revoked', [{ sid: 'phone', from: 0, until: 9e9 }], 'epoch/2-0');
+  const url = await issuerOf(({ headers }, response) => {
+    asked.push(headers['last-event-id']);
+    response.writeHead(200, EVENT_STREAM);
+    if (asked.length === 1) {
+      response.end(`${BEGIN}${event('complete', {}, 'epoch/1-0')}${line.replace(']', '')}`);
+    } else response.write(`${RESUME}${line}${event('alive', { at: 0 })}`);
+  });
+  const { feed, errors } = feedOf(url);
+  await vi.waitFor(() => expect(feed.fresh()).toBe(true), 5000);
+  expect([asked, errors.length]).toEqual([[undefined, 'epoch/1-0'], 1]);
+  expect([feed.denies(issued('phone')), feed.denies(issued('laptop'))]).toEqual([true, false]);
 });
