@@ -76,11 +76,15 @@ const KINDS: readonly [RequestClass | undefined, RegExp][] = [
   ['rest', /^/],
 ];
 
+/** A path as the router takes it: no part of ours needs another spelling, and whoever uses one may hide a login behind it. */
+const PLAIN = /^\/[^%#]*$/;
+
 /** @returns undefined: never refused. */
 export function classOf({ method = '', url = '' }: Pick<IncomingMessage, 'method' | 'url'>): RequestClass | undefined {
   const query = url.indexOf('?');
-  const what = `${method} ${query < 0 ? url : url.slice(0, query)}`;
-  return KINDS.find(([, pattern]) => pattern.test(what))?.[0];
+  const path = query < 0 ? url : url.slice(0, query);
+  if (!PLAIN.test(path)) return 'passwords';
+  return KINDS.find(([, pattern]) => pattern.test(`${method} ${path}`))?.[0];
 }
 
 export type Admission = ReturnType<typeof createAdmission>;

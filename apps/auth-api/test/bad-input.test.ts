@@ -1,8 +1,10 @@
-import { connect } from 'node:net';
+import { once } from 'node:events';
+import { type AddressInfo, connect } from 'node:net';
 import fc from 'fast-check';
-import type { InjectOptions, LightMyRequestResponse } from 'fastify';
+import type { FastifyError, InjectOptions, LightMyRequestResponse } from 'fastify';
 import pg from 'pg';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { asProblem } from '../src/plugins/problem-answers.ts';
 import { logIn } from './accounts.ts';
 import { addClient, basic, clientToken, type TestClient } from './clients.ts';
 import { expectProblem } from './expect-problem.ts';
@@ -490,6 +492,45 @@ test('no body to any route gives a 5xx', async () => {
     ),
     { numRuns: 500 },
   );
+});
+
+test('of thousands of faults twenty are told, and the rest is not looked at', () => {
+  const fault = (name: string) => ({
+    instancePath: '',
+    keyword: 'additionalProperties',
+    params: { additionalProperty: name },
+  });
+  const some = [fault('twice'), fault('twice'), ...Array.from({ length: 19 }, (_, index) => fault(`field${index}`))];
+  const untouched = new Proxy(fault('last'), {
+    get: () => {
+      throw new Error('looked at');
+    },
+  });
+  const error = Object.assign(new Error(), {
+    code: 'FST_ERR_VALIDATION',
+    validationContext: 'body',
+    validation: [...some, untouched],
+  });
+  const { errors } = asProblem(error as unknown as FastifyError).details;
+  expect(errors?.map(({ pointer }) => pointer).slice(0, 2)).toEqual(['/twice', '/field0']);
+  expect(errors).toHaveLength(20);
+});
+
+test.each([
+  'DELETE /v1/sessions?and=nonsense',
+  'DELETE /v1/sessions/current',
+  'DELETE /v1/me',
+  'POST /v1/admin/tokens/deny',
+  'PUT /v1/admin/users/x/suspension',
+])('who calls is asked before the body is read: %s', async (route) => {
+  const [method, path] = route.split(' ');
+  const { port } = api.app.server.address() as AddressInfo;
+  const socket = connect({ port, host: '127.0.0.1' });
+  onTestFinished(() => void socket.destroy());
+  // A body that never comes.
+  socket.write(`${method} ${path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n`);
+  const [answer] = await once(socket, 'data');
+  expect(String(answer)).toMatch(/^HTTP\/1\.1 401 /);
 });
 
 test('after all that the app works', async () => {

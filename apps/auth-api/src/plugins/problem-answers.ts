@@ -29,25 +29,34 @@ const FASTIFY_CODES: Record<string, (error: FastifyError) => Problem> = {
 export const invalidBody = (detail: string) =>
   new Problem('invalid_request', { errors: [{ pointer: '', detail: `The body ${detail}` }] });
 
-/** Where ajv saw the fault, as a pointer that names the field, a missing or unknown one too. */
-function inputErrors(error: FastifyError): InputError[] {
+/** A request can have thousands of faults; whoever mends so many asks again. */
+const MOST_FAULTS = 20;
+
+/** Where ajv saw the faults, each as a pointer that names the field, a missing or unknown one too. */
+function inputErrors({ validation = [], validationContext }: FastifyError): InputError[] {
   const place =
-    error.validationContext === 'body'
-      ? ''
-      : `/${error.validationContext === 'querystring' ? 'query' : error.validationContext}`;
-  const all = (error.validation ?? []).map((fault) => {
-    const { instancePath, keyword, params } = fault;
-    if (keyword === 'required')
-      return { pointer: `${place}${instancePath}/${escaped(params.missingProperty)}`, detail: 'is required' };
-    if (keyword === 'additionalProperties')
-      return {
-        pointer: `${place}${instancePath}/${escaped(params.additionalProperty)}`,
-        detail: 'is not a known field',
-      };
-    return { pointer: `${place}${instancePath}`, detail: expectation(fault) ?? 'is not valid' };
-  });
+    validationContext === 'body' ? '' : `/${validationContext === 'querystring' ? 'query' : validationContext}`;
   // One field may break several rules: the first of each says enough.
-  return all.filter(({ pointer }, index) => all.findIndex((other) => other.pointer === pointer) === index).slice(0, 20);
+  const told = new Map<string, InputError>();
+  for (const fault of validation) {
+    const { at, detail } = inputError(fault);
+    const pointer = `${place}${at}`;
+    if (!told.has(pointer)) told.set(pointer, { pointer, detail });
+    if (told.size === MOST_FAULTS) break;
+  }
+  return [...told.values()];
+}
+
+function inputError(fault: FastifySchemaValidationError): { at: string; detail: string } {
+  const { instancePath, keyword, params } = fault;
+  switch (keyword) {
+    case 'required':
+      return { at: `${instancePath}/${escaped(params.missingProperty)}`, detail: 'is required' };
+    case 'additionalProperties':
+      return { at: `${instancePath}/${escaped(params.additionalProperty)}`, detail: 'is not a known field' };
+    default:
+      return { at: instancePath, detail: expectation(fault) ?? 'is not valid' };
+  }
 }
 
 /** A name as one part of a pointer (RFC 6901 section 3); ajv's `instancePath` is one already. */

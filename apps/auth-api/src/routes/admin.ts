@@ -78,10 +78,12 @@ export const adminRoutes: FastifyPluginAsyncTypebox<AdminRoutesOptions> = async 
     return { clientId: sub, context: requestContext(request), now: Date.now() };
   }
 
-  // Nobody learns from an answer about input what only operators may know: who asks is looked at first.
-  app.addHook('preValidation', async (request) => {
+  // Nobody learns from an answer about input what only operators may know, and nobody else's body is waited for.
+  app.addHook('onRequest', async (request) => {
     await request.authenticateClient('admin');
-    // A call whose fields may all be left out may leave out the body too.
+  });
+  // A call whose fields may all be left out may leave out the body too.
+  app.addHook('preValidation', async (request) => {
     request.body ??= {};
   });
   app.addHook('onSend', async (_request, reply) => {

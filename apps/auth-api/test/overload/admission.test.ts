@@ -109,6 +109,14 @@ describe('what the classes are', () => {
     expect(classOf({ method: 'DELETE', url: '/v1/sessions?except=current' })).toBe('vital');
     expect(classOf({ method: 'HEAD', url: '/livez' })).toBeUndefined();
   });
+
+  test.each([
+    ['%74okens', '/v1/%74okens'],
+    ['a fragment', '/v1/tokens#'],
+    ['a whole URL', 'http://example.test/v1/tokens'],
+  ])('a route spelled otherwise, which the router would find, comes last: %s', (_, url) => {
+    expect(classOf({ method: 'POST', url })).toBe('passwords');
+  });
 });
 
 describe('more at once than a turn of the event loop may begin', () => {
