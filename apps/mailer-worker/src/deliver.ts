@@ -7,8 +7,11 @@ import type { Mails } from './mails.ts';
 import type { Ended, SendLedger } from './send-ledger.ts';
 import { type MailTransport, readSmtpFailure, type SmtpFailure } from './smtp.ts';
 
-/** How far a mail is with its mail server: waits for a connection and login; was offered; its data is begun. */
-export type Step = 'connect' | 'offer' | 'data';
+/**
+ * How far a try is: nothing is done with a mail server yet; waits for an earlier try of the same mail; waits for a connection and login;
+ * the mail was offered; its data is begun.
+ */
+export type Step = 'prepare' | 'join' | 'connect' | 'offer' | 'data';
 
 /** Why a try is aborted that waits for a mail server which answers nobody: as if it had found none. */
 export const NO_ANSWER = new Error('no answer');
@@ -43,21 +46,27 @@ export type Delivered =
 export class DeliveryFailed extends Error {
   override readonly name = 'DeliveryFailed';
   readonly phase: Phase;
+  /** The message without the phase. */
+  readonly reason: string;
   readonly permanent: boolean;
   /** No mail server could be reached or logged in to: the mail is not to blame, and no other can go out now. */
   readonly serverAway: boolean;
   readonly smtpCode: number | undefined;
+  /** An earlier try ended so, and its job learns it now. */
+  readonly remembered: boolean;
 
   constructor(
     phase: Phase,
     reason: string,
-    more: { permanent?: boolean; serverAway?: boolean; smtpCode?: number | undefined } = {},
+    more: { permanent?: boolean; serverAway?: boolean; smtpCode?: number | undefined; remembered?: boolean } = {},
   ) {
     super(`${phase}: ${reason}`);
     this.phase = phase;
+    this.reason = reason;
     this.permanent = more.permanent ?? false;
     this.serverAway = more.serverAway ?? false;
     this.smtpCode = more.smtpCode;
+    this.remembered = more.remembered ?? false;
   }
 }
 
@@ -228,7 +237,10 @@ export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Prom
   return (job) => {
     // A lock that ran out while Redis was away gives the same job to this worker a second time, with the first try still in SMTP.
     const running = underway.get(job.id);
-    if (running !== undefined) return running;
+    if (running !== undefined) {
+      job.reached?.('join');
+      return running;
+    }
     const delivery = deliver(job).finally(() => underway.delete(job.id));
     underway.set(job.id, delivery);
     return delivery;
@@ -240,6 +252,7 @@ async function during<T>(phase: Phase, run: () => Promise<T>): Promise<T> {
   try {
     return await run();
   } catch (error) {
+    if (error instanceof DeliveryFailed) throw error;
     const reason = error instanceof Error ? error.message : 'unknown error';
     throw new DeliveryFailed(phase, reason, { permanent: error instanceof InvalidMailJob && !error.newer });
   }

@@ -6,7 +6,7 @@ import type { Delivered, Phase } from './deliver.ts';
 /**
  * How a try ended: `accepted` by a mail server; `already_accepted` before, so not sent again; `superseded`: its link is dead, not sent;
  * `paced`: waits for its turn; `retried` later; `rejected` by the server for good; `invalid` job; `given_up` after the last attempt. The last
- * three are in the failed set.
+ * three are in the failed set, and counted when they get there.
  */
 export type JobOutcome = Delivered['outcome'] | 'retried' | 'rejected' | 'invalid' | 'given_up';
 

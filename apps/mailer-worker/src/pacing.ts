@@ -42,7 +42,7 @@ export interface Patience {
 /**
  * A mail that takes longer than `after` is set aside: its conversation with the mail server goes on, but its job leaves the worker's slot to
  * another mail. The conversation is ended `endedWithin` after that, more than the 10 minutes RFC 5321 section 4.5.3.2.6 asks to wait for the
- * last answer; the job comes back when it surely has ended, and learns from the ledger how. Milliseconds.
+ * last answer; the job comes back, with an attempt used, when it surely has ended, and learns from the ledger how. Milliseconds.
  *
  * With no connection left for another mail it keeps its slot. And one whose data is not begun is given back to the queue when it has no
  * connection yet, or when nobody gets one now: then no mail is slow, the mail server is away.

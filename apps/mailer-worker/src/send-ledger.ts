@@ -9,11 +9,13 @@
  * | `sending` | the data was begun, and nobody knows how that ended | sends: a mail that comes twice is better than none |
  * | `accepted` | a mail server has taken it | only reports again |
  * | `withdrawn` | its link is dead (written by auth-api) | ends |
+ * | `failed:<note before>:<why, JSON>` | a try that had been set aside (pacing.ts) was refused for good, or was the last | ends in the failed set, and the note with it |
  */
 import { hash } from 'node:crypto';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { RedisConnection } from '@latchkey/shared/redis-connections';
 import { MAIL_LEDGER_TTL, type RedisKeys } from '@latchkey/shared/redis-keys';
+import { DeliveryFailed, type Phase } from './deliver.ts';
 import { defineScript } from './lua.ts';
 import { domainOf, type Pace, type Pacing } from './pacing.ts';
 
@@ -27,24 +29,46 @@ const RECORD_PAUSE = 250;
 /** Notes that end a mail. */
 export type Ended = 'accepted' | 'withdrawn';
 
+/** A {@link DeliveryFailed} as it is noted. */
+interface NotedFailure {
+  readonly phase: Phase;
+  readonly reason: string;
+  readonly permanent: boolean;
+  readonly smtpCode?: number | undefined;
+}
+
 export function createSendLedger(redis: RedisConnection, keys: RedisKeys, { domain, recipient }: Pacing) {
-  const takeMail = defineScript<'go' | Ended | number>(redis, 'take-mail-3.lua');
+  const takeMail = defineScript<'go' | Ended | number | [why: string]>(redis, 'take-mail-3.lua');
   const noteSending = defineScript<'sending' | Ended | null>(redis, 'note-sending-1.lua');
   const recordAccepted = defineScript<'RECORDED'>(redis, 'record-accepted-2.lua');
+  const noteFailure = defineScript<0 | 1>(redis, 'note-failure-1.lua');
   const forgetSending = defineScript<0 | 1>(redis, 'forget-sending-1.lua');
   const limits = (pace: Pace) => [1000 / pace.perSecond, pace.burst];
 
   return {
-    /** Whether the mail may be sent now; or how it has ended, or how many milliseconds it has to wait. */
-    take: (mailId: string, to: string): Promise<'go' | Ended | number> =>
-      takeMail(
+    /**
+     * Whether the mail may be sent now; or how it has ended, or how many milliseconds it has to wait.
+     * @throws {DeliveryFailed} what {@link noteFailure} has noted, once.
+     */
+    async take(mailId: string, to: string): Promise<'go' | Ended | number> {
+      const verdict = await takeMail(
         [
           keys.mailLedger(mailId),
           keys.mailPace('domain', domainOf(to)),
           keys.mailPace('recipient', hash('sha256', to.toLowerCase(), 'base64url')),
         ],
         [MAIL_LEDGER_TTL, ...limits(domain), ...limits(recipient)],
-      ),
+      );
+      if (!Array.isArray(verdict)) return verdict;
+      const { phase, reason, ...more }: NotedFailure = JSON.parse(verdict[0]);
+      throw new DeliveryFailed(phase, reason, { ...more, remembered: true });
+    },
+
+    /** Notes how a mail failed whose job is away, for when it comes back. Like {@link noteSending} it overwrites no end. */
+    async noteFailure(mailId: string, { phase, reason, permanent, smtpCode }: DeliveryFailed): Promise<void> {
+      const failure: NotedFailure = { phase, reason, permanent, smtpCode };
+      await noteFailure([keys.mailLedger(mailId)], [JSON.stringify(failure), MAIL_LEDGER_TTL]);
+    },
 
     /**
      * The last gate: notes that the mail's data is about to be sent, and in the same command learns what was noted before. It never

@@ -1,162 +1,148 @@
-/** One try of one job, counted and logged, and what BullMQ is told of it: done, come again, or never again. */
-import { MAIL_QUEUE } from '@latchkey/shared/mail-jobs';
-import { type Span, type Tracing, traceIds } from '@latchkey/shared/tracing';
+/** One try of one job, and what BullMQ is told of it: done, come again, or never again. */
+import { setTimeout as wait } from 'node:timers/promises';
 import { DelayedError, type Job, UnrecoverableError, WaitingError } from 'bullmq';
-import type { Logger } from 'pino';
 import { type Delivered, DeliveryFailed, type IncomingJob, NO_ANSWER, type Step } from './deliver.ts';
+import { type FailedOutcome, type JobReport, textOf } from './job-report.ts';
 import type { MailServerWatch } from './mail-server-watch.ts';
-import type { JobOutcome, Metrics } from './metrics.ts';
 import { domainOf, type Patience, SLOW_DOMAIN } from './pacing.ts';
+import type { SendLedger } from './send-ledger.ts';
+import type { createSlowMails } from './slow-mails.ts';
 
 export interface JobTakerParts {
   readonly deliver: (job: IncomingJob) => Promise<Delivered>;
+  readonly ledger: Pick<SendLedger, 'noteFailure'>;
   readonly server: MailServerWatch;
-  readonly metrics: Metrics;
-  readonly logger: Logger;
+  readonly report: (job: Job) => JobReport;
   readonly patience: Patience;
-  readonly mostSetAside: number;
-  /** Undefined: traces are off. */
-  readonly tracing?: Tracing | undefined;
+  readonly slow: ReturnType<typeof createSlowMails>;
+}
+
+/**
+ * The mail goes on without its job, which has used an attempt: nobody knows yet how it will end. Thrown, because BullMQ counts an attempt
+ * only of a job that fails; its `backoffStrategy` is told of it, and says when the job comes back.
+ */
+export class SetAside extends Error {
+  override readonly name = 'SetAside';
+
+  constructor() {
+    super('the mail server takes long: set aside');
+  }
 }
 
 /** One try of a job. */
 interface Try {
   readonly job: Job;
-  readonly startedAt: number;
-  readonly span: Span | undefined;
-  /** The fields every line about it has. */
-  readonly about: object;
-  /** Undefined before, and while another try of the same mail is waited for. */
-  step: Step | undefined;
+  readonly domain: string;
+  /** As it began: BullMQ counts an attempt in the job itself when it leaves, and the try of a mail set aside goes on. */
+  readonly isLastAttempt: boolean;
+  readonly report: JobReport;
+  /** Ends it. */
+  readonly aborter: AbortController;
+  step: Step;
+  isAside: boolean;
 }
 
 /** @returns the processor: `token` holds the job's lock, the signal aborts the try. */
-export function createJobTaker({ deliver, server, metrics, logger, patience, mostSetAside, tracing }: JobTakerParts) {
-  /** Mails set aside, by domain. */
-  const slow = new Map<string, number>();
-  /** How many in all. */
-  let aside = 0;
-
-  function begin(job: Job): Try {
-    const span = tracing?.begin(`process ${MAIL_QUEUE}`, 'CONSUMER', textOf(job, 'traceparent'), {
-      'messaging.system': 'bullmq',
-      'messaging.operation.name': 'process',
-      'messaging.operation.type': 'process',
-      'messaging.destination.name': MAIL_QUEUE,
-      'messaging.message.id': job.id,
-      'latchkey.mail.attempt': job.attemptsMade + 1,
-    });
-    const about = { ...describe(job), ...(span && traceIds(span.traceparent)) };
-    return { job, startedAt: performance.now(), span, about, step: undefined };
-  }
-
-  /** Counts the try and ends its span. @returns the fields of its line. */
-  function finish({ job, startedAt, span, about }: Try, outcome: JobOutcome, failure?: DeliveryFailed) {
-    const seconds = (performance.now() - startedAt) / 1000;
-    metrics.count(job.name, outcome, { seconds, sinceOwed: (Date.now() - job.timestamp) / 1000 });
-    span?.end(
-      { 'latchkey.mail.outcome': outcome, ...(failure && { 'latchkey.mail.phase': failure.phase }) },
-      failure && String(failure.smtpCode ?? failure.phase),
-    );
-    return { ...about, outcome, ms: Math.round(seconds * 1000) };
-  }
-
-  function reportFailure(failure: DeliveryFailed, one: Try): void {
-    const outcome = outcomeOf(failure, one.job);
-    const { phase, smtpCode, message } = failure;
-    const line = { ...finish(one, outcome, failure), phase, smtp_code: smtpCode, reason: message };
-    metrics.countFailure(phase);
-    if (outcome === 'retried') logger.warn(line, 'mail not accepted, will be tried again');
-    else logger.error(line, 'mail failed, it is in the failed set');
-  }
-
-  function reportDelivery(delivered: Delivered, one: Try): void {
-    const line = finish(one, delivered.outcome);
-    if (delivered.outcome === 'superseded') logger.info(line, 'nothing sent: the link is dead');
-    else if (delivered.outcome === 'paced') logger.debug({ ...line, wait: delivered.wait }, 'waits for its turn');
-    else if (delivered.outcome === 'already_accepted' || !delivered.triedBefore) logger.info(line, 'mail accepted');
-    else {
-      metrics.countPossibleDuplicate();
-      logger.info({ ...line, tried_before: true }, 'mail accepted');
-    }
-  }
-
+export function createJobTaker({ deliver, ledger, server, report, patience, slow }: JobTakerParts) {
   /** Delivers and says so. */
-  async function attempt(one: Try, signal: AbortSignal): Promise<Delivered> {
+  async function attempt(one: Try): Promise<Delivered> {
     const { id = '', name, data: payload } = one.job;
     const reached = (step: Step) => {
       one.step = step;
     };
+    const { traceparent } = one.report;
     try {
-      const delivered = await deliver({ id, name, payload, signal, reached, traceparent: one.span?.traceparent });
-      reportDelivery(delivered, one);
+      const delivered = await deliver({ id, name, payload, signal: one.aborter.signal, reached, traceparent });
+      one.report.delivered(delivered);
       return delivered;
     } catch (error) {
-      if (error instanceof DeliveryFailed) reportFailure(error, one);
+      if (error instanceof DeliveryFailed) await fail(one, error);
       throw error;
     }
   }
 
-  /** Has the job come back after so many milliseconds, with no attempt used up. */
-  async function comeBack(job: Job, token: string | undefined, milliseconds: number): Promise<never> {
-    await job.moveToDelayed(Date.now() + milliseconds, token);
-    throw new DelayedError();
+  /** The job of a mail set aside has left: what ends it is left for it in the ledger. Where that can't be done it is tried again. */
+  async function fail(one: Try, failure: DeliveryFailed): Promise<void> {
+    const { job, report } = one;
+    const outcome = outcomeOf(failure, one);
+    if (!one.isAside || outcome === 'retried') return report.failed(failure, outcome);
+    await ledger.noteFailure(job.id ?? '', failure).then(
+      () => report.failedAside(failure, outcome),
+      () => report.failed(failure, 'retried'),
+    );
   }
 
   /** Whether a try that takes long should go on. Until its data is begun nothing is lost by giving it up. */
   async function isWorthWaitingFor(one: Try): Promise<boolean> {
-    const begun = () => one.step === undefined || one.step === 'data';
-    if (begun()) return true;
+    const canBeGivenUp = () => one.step === 'connect' || one.step === 'offer';
+    if (!canBeGivenUp()) return true;
     const there = await server.answers();
-    return begun() || (there && one.step === 'offer');
+    return !canBeGivenUp() || (there && one.step === 'offer');
   }
 
   /**
-   * Looks after a try for as long as it holds its slot.
-   * @param tooLong called when it is to be set aside; its connection is counted from then on.
-   * @returns what ends the looking.
+   * Looks after a try for as long as it holds its slot, and sets it aside when it takes long.
+   * @param over aborts the looking: the try has ended.
+   * @returns once it is set aside, or with what ends the try.
    */
-  function lookAfter(one: Try, going: Promise<unknown>, aborter: AbortController, tooLong: () => void): () => void {
-    let over = false;
-    let timer = setTimeout(look, patience.after);
-    async function look(): Promise<void> {
+  async function lookAfter(one: Try, going: Promise<Delivered>, over: AbortSignal): Promise<Delivered | 'aside'> {
+    for (;;) {
+      await wait(patience.after, undefined, { signal: over });
       // With no connection left it keeps its slot; and asking whether the server is there would be one more.
-      const goesOn = aside >= mostSetAside || (await isWorthWaitingFor(one));
-      if (over) return;
-      if (!goesOn) return aborter.abort(NO_ANSWER);
-      if (aside >= mostSetAside) {
-        timer = setTimeout(look, patience.after);
-        return;
+      if (!slow.hasRoom()) continue;
+      const goesOn = await isWorthWaitingFor(one);
+      if (over.aborted) return going;
+      if (!goesOn) {
+        one.aborter.abort(NO_ANSWER);
+        return going;
       }
-      aside += 1;
-      const done = () => {
-        aside -= 1;
-      };
-      going.then(done, done);
-      tooLong();
+      if (!slow.hasRoom()) continue;
+      setAside(one, going);
+      return 'aside';
     }
-    return () => {
-      over = true;
-      clearTimeout(timer);
-    };
   }
 
   /** The conversation goes on without the job. It is ended well before the job comes back, and then the ledger knows how. */
-  function setAside({ about }: Try, domain: string, going: Promise<unknown>, aborter: AbortController): void {
-    logger.warn(about, 'a mail takes long, others go on');
-    slow.set(domain, (slow.get(domain) ?? 0) + 1);
-    const timer = setTimeout(() => aborter.abort(), patience.endedWithin);
-    const done = () => {
-      clearTimeout(timer);
-      const left = (slow.get(domain) ?? 1) - 1;
-      if (left > 0) slow.set(domain, left);
-      else slow.delete(domain);
-    };
+  function setAside(one: Try, going: Promise<Delivered>): void {
+    one.isAside = true;
+    one.report.setAside();
+    slow.add(one.domain, going);
+    const timer = setTimeout(() => one.aborter.abort(), patience.endedWithin);
+    const done = () => clearTimeout(timer);
     going.then(done, done);
   }
 
-  /** What BullMQ is told of a try that failed. */
-  async function refuse(error: unknown, job: Job, token: string | undefined): Promise<never> {
+  /** Has BullMQ bring the job back after the conversation. The last attempt is left to it: used up now, the job would be in the failed set at once. */
+  async function throwSetAside({ job, isLastAttempt }: Try, token: string | undefined): Promise<never> {
+    if (isLastAttempt) return throwDelayed(job, token, patience.comesBackAfter);
+    throw new SetAside();
+  }
+
+  return async (job: Job, token: string | undefined, signal: AbortSignal | undefined): Promise<void> => {
+    const domain = domainOf(textOf(job, 'to') ?? '');
+    if (slow.isFull(domain)) return throwDelayed(job, token, SLOW_DOMAIN.retryAfter);
+
+    const one: Try = {
+      job,
+      domain,
+      isLastAttempt: job.attemptsMade + 1 >= (job.opts.attempts ?? 1),
+      report: report(job),
+      aborter: new AbortController(),
+      step: 'prepare',
+      isAside: false,
+    };
+    signal?.addEventListener('abort', () => one.aborter.abort(signal.reason), { once: true });
+    const going = attempt(one);
+    const over = new AbortController();
+    const end = await Promise.race([going, lookAfter(one, going, over.signal)])
+      .catch((error: unknown) => throwFailure(error, job, token))
+      .finally(() => over.abort());
+    if (end === 'aside') return throwSetAside(one, token);
+    if (end.outcome === 'paced') return throwDelayed(job, token, end.wait);
+  };
+
+  /** Tells BullMQ of a try that failed. */
+  async function throwFailure(error: unknown, job: Job, token: string | undefined): Promise<never> {
     if (!(error instanceof DeliveryFailed)) throw error;
     if (error.serverAway) {
       server.away(error.message);
@@ -167,49 +153,15 @@ export function createJobTaker({ deliver, server, metrics, logger, patience, mos
     // Redis keeps the message and the stack of what is thrown here; a DeliveryFailed holds nothing secret.
     throw error.permanent ? new UnrecoverableError(error.message) : error;
   }
-
-  return async (job: Job, token: string | undefined, signal: AbortSignal | undefined): Promise<void> => {
-    const domain = domainOf(textOf(job, 'to') ?? '');
-    if ((slow.get(domain) ?? 0) >= SLOW_DOMAIN.mails) return comeBack(job, token, SLOW_DOMAIN.retryAfter);
-
-    const aborter = new AbortController();
-    signal?.addEventListener('abort', () => aborter.abort(signal.reason), { once: true });
-    const long = Promise.withResolvers<'long'>();
-    const one = begin(job);
-    const going = attempt(one, aborter.signal);
-    const settle = lookAfter(one, going, aborter, () => long.resolve('long'));
-    const delivered = await Promise.race([going, long.promise])
-      .catch((error: unknown) => refuse(error, job, token))
-      .finally(settle);
-    if (delivered === 'long') {
-      setAside(one, domain, going, aborter);
-      return comeBack(job, token, patience.comesBackAfter);
-    }
-    if (delivered.outcome === 'paced') return comeBack(job, token, delivered.wait);
-  };
 }
 
-function outcomeOf(failure: DeliveryFailed, job: Job): JobOutcome {
+/** Has the job come back after so many milliseconds, with no attempt used up. */
+async function throwDelayed(job: Job, token: string | undefined, milliseconds: number): Promise<never> {
+  await job.moveToDelayed(Date.now() + milliseconds, token);
+  throw new DelayedError();
+}
+
+function outcomeOf(failure: DeliveryFailed, { isLastAttempt }: Try): FailedOutcome {
   if (failure.permanent) return failure.phase === 'parse' ? 'invalid' : 'rejected';
-  if (failure.serverAway) return 'retried';
-  return job.attemptsMade + 1 >= (job.opts.attempts ?? 1) ? 'given_up' : 'retried';
-}
-
-/** A field of a payload that nobody has checked yet. */
-function textOf({ data }: Job, field: string): string | undefined {
-  const payload: Record<string, unknown> = typeof data === 'object' && data !== null ? data : {};
-  const value = payload[field];
-  return typeof value === 'string' ? value.slice(0, 254) : undefined;
-}
-
-/** What a log line says of a job: ids, and the recipient without the local part. Nothing of the payload is checked yet. */
-function describe(job: Job) {
-  return {
-    mail_id: job.id,
-    job: job.name,
-    attempt: job.attemptsMade + 1,
-    to: textOf(job, 'to')?.replace(/^[^@]*/, '***'),
-    request_id: textOf(job, 'request_id')?.slice(0, 128),
-    traceparent: textOf(job, 'traceparent')?.slice(0, 128),
-  };
+  return !failure.serverAway && isLastAttempt ? 'given_up' : 'retried';
 }

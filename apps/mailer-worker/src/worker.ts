@@ -11,6 +11,7 @@ import { createComposer } from './composer.ts';
 import { createDelivery } from './deliver.ts';
 import { dkimOf, type Env, themeOf } from './env.ts';
 import { createHealth, evictionWarning } from './health.ts';
+import { createJobReporter } from './job-report.ts';
 import { createMailKeys } from './mail-keys.ts';
 import { createMailServerWatch } from './mail-server-watch.ts';
 import { createMails } from './mails.ts';
@@ -19,9 +20,10 @@ import { createOpsServer } from './ops.ts';
 import { createOutageLog } from './outage-log.ts';
 import { type Pacing, type Patience, pacing, SLOW_MAIL, shareConnections } from './pacing.ts';
 import { createSendLedger } from './send-ledger.ts';
+import { createSlowMails } from './slow-mails.ts';
 import { createMailTransport } from './smtp.ts';
 import { measureSurroundings } from './surroundings.ts';
-import { createJobTaker } from './take-job.ts';
+import { createJobTaker, SetAside } from './take-job.ts';
 
 /**
  * Milliseconds. The mail of a worker that was killed is taken up within LOCK + STALL_CHECK: long enough that a short outage of Redis does not
@@ -70,8 +72,9 @@ export function buildWorker(setup: WorkerSetup) {
     activates: env.ACTIVATION_KEY_TTL,
     renews: env.ACTIVATION_RENEWAL_TTL,
   });
+  const ledger = createSendLedger(redis, keys, pace);
   const deliver = createDelivery({
-    ledger: createSendLedger(redis, keys, pace),
+    ledger,
     mailKeys,
     compose: createComposer(
       createMails(env.PUBLIC_URL, env.ACTIVATION_KEY_TTL, themeOf(env)),
@@ -113,8 +116,11 @@ export function buildWorker(setup: WorkerSetup) {
       runRetryDelay: 1_000,
       // A worker that dies says nothing about the mail: never give it up for that.
       maxStalledCount: Number.MAX_SAFE_INTEGER,
-      // Not passed as it is: BullMQ calls it with more arguments, which would land in `mailBackoff`'s own optional one.
-      settings: { backoffStrategy: (attemptsMade) => backoff(attemptsMade) },
+      settings: {
+        // A mail set aside comes back no sooner than its conversation has ended; later, if it is as late as any other would be.
+        backoffStrategy: (attemptsMade, _type, error) =>
+          Math.max(backoff(attemptsMade), error instanceof SetAside ? patience.comesBackAfter : 0),
+      },
     },
   );
   const server = createMailServerWatch({
@@ -124,7 +130,14 @@ export function buildWorker(setup: WorkerSetup) {
     resume: () => void worker.resume(),
     logger,
   });
-  const takeJob = createJobTaker({ deliver, server, metrics, logger, patience, mostSetAside, tracing });
+  const takeJob = createJobTaker({
+    deliver,
+    ledger,
+    server,
+    report: createJobReporter({ metrics, logger, tracing }),
+    patience,
+    slow: createSlowMails(mostSetAside),
+  });
   worker.on('error', (error) => outage('queue', error));
   worker.on('stalled', (id) => logger.warn({ mail_id: id }, 'taking up the mail of a worker that went away'));
 

@@ -70,7 +70,11 @@ export async function createHarness(options: HarnessOptions = {}) {
     },
 
     /** As the relay of auth-api adds it. @returns the mail id and an address of its own. */
-    async add(name: string, change: Record<string, unknown> = {}, jobOptions: { timestamp?: number } = {}) {
+    async add(
+      name: string,
+      change: Record<string, unknown> = {},
+      jobOptions: { timestamp?: number; attempts?: number } = {},
+    ) {
       const id = randomUUID();
       const to = `${id}@recipient.test`;
       const payload = { ...payloadFor(name, to), ...change };
@@ -90,7 +94,7 @@ export async function createHarness(options: HarnessOptions = {}) {
     },
 
     /** Waits until the job is in the failed set. */
-    async failed(id: string) {
+    async failed(id: string, timeout = 10_000) {
       return vi.waitFor(
         async () => {
           // The state first: a job read before it failed would not know of it.
@@ -99,7 +103,7 @@ export async function createHarness(options: HarnessOptions = {}) {
           if (!job || state !== 'failed') throw new Error(`${id} has not failed`);
           return job;
         },
-        { timeout: 10_000, interval: 20 },
+        { timeout, interval: 20 },
       );
     },
 

@@ -13,11 +13,22 @@
   ARGV[3] mails to the domain at once
   ARGV[4], ARGV[5] the same of the recipient
 
-  Reply: 'accepted' or 'withdrawn': not to be sent; 'go'; or the milliseconds it has to wait.
+  Reply: 'accepted' or 'withdrawn': not to be sent; a list of one: why it failed; 'go'; or the milliseconds it has to wait.
 ]]
 local note = redis.call('GET', KEYS[1])
 if note == 'accepted' or note == 'withdrawn' then
   return note
+end
+
+-- Told once: the job ends by it, and if an operator has it tried again the mail server is asked. What was known before is known again.
+local before, failure = string.match(note or '', '^failed:(%a*):(.*)$')
+if failure then
+  if before == '' then
+    redis.call('DEL', KEYS[1])
+  else
+    redis.call('SET', KEYS[1], before, 'EX', ARGV[1])
+  end
+  return { failure }
 end
 
 local time = redis.call('TIME')

@@ -1,0 +1,16 @@
+--[[
+  The mail failed for good while nobody held its job: notes why, for when the job comes back (take-mail-3.lua), unless the mail has ended.
+
+  KEYS[1] ledger of the mail
+
+  ARGV[1] why
+  ARGV[2] seconds the ledger remembers
+
+  Reply: 1 if it was noted, 0 if the mail has ended.
+]]
+local note = redis.call('GET', KEYS[1])
+if note == 'accepted' or note == 'withdrawn' then
+  return 0
+end
+redis.call('SET', KEYS[1], 'failed:' .. (note == 'sending' and note or '') .. ':' .. ARGV[1], 'EX', ARGV[2])
+return 1
