@@ -30,6 +30,12 @@ interface Entry {
   line: string | undefined;
 }
 
+/** How far a listener was told: the number of the next entry, and the position of the one before it. */
+interface Place {
+  next: number;
+  position: string;
+}
+
 export interface Listener {
   /** `Last-Event-ID` as it came; undefined: from the start. */
   lastEventId: string | undefined;
@@ -58,13 +64,13 @@ export function createRevocationFeed({
   let first = 0;
   let epochId: string | undefined;
   let closed = false;
-  let news = Promise.withResolvers<void>();
+  let woke = Promise.withResolvers<void>();
   const open = new Map<Readable, { takenAt: number }>();
   let beating: NodeJS.Timeout | undefined;
 
   function wake(): void {
-    news.resolve();
-    news = Promise.withResolvers();
+    woke.resolve();
+    woke = Promise.withResolvers();
   }
 
   function beatOnce(): void {
@@ -80,48 +86,60 @@ export function createRevocationFeed({
     return index < 0 ? undefined : first + index + 1;
   }
 
-  async function* everything(): AsyncGenerator<string> {
+  /** What was noted since, as much as one event holds; the place is behind it then. */
+  function news(place: Place): string | undefined {
+    const batch = entries.slice(place.next - first, place.next - first + BATCH);
+    const last = batch.at(-1);
+    if (!last) return undefined;
+    place.next += batch.length;
+    place.position = last.position;
+    return `[${batch.flatMap(({ line }) => line ?? []).join()}]`;
+  }
+
+  async function* everything(
+    place: Place,
+    { goesOn, id }: { goesOn: () => boolean; id: () => string },
+  ): AsyncGenerator<string> {
     let lines: string[] = [];
     for (const revocation of copy.lines()) {
       lines.push(JSON.stringify(writeLine(revocation)));
       if (lines.length < BATCH) continue;
       yield event('revoked', `[${lines.join()}]`);
+      lines = [];
+      if (!goesOn()) return;
+      // Or more would come than is kept while all is read, and whoever reads it would have to begin anew, for ever.
+      const more = news(place);
+      if (more) yield event('revoked', more);
       // A million lines must not keep everybody else waiting.
       await setImmediate();
-      lines = [];
     }
     if (lines.length > 0) yield event('revoked', `[${lines.join()}]`);
+    if (goesOn()) yield event('complete', '{}', id());
   }
 
   async function* events({ lastEventId, mayListen }: Listener): AsyncGenerator<string> {
     const began = performance.now();
     const epoch = copy.epoch();
-    const place = placeOf(lastEventId);
-    const resumed = place !== undefined;
-    let next = place ?? first + entries.length;
-    const position = copy.position();
-    yield event('start', JSON.stringify({ epoch, resumed }));
-    if (!resumed) {
-      yield* everything();
-      yield event('complete', '{}', `${epoch?.id}/${position}`);
-    }
-    let saidAt = Number.NEGATIVE_INFINITY;
+    const after = placeOf(lastEventId);
+    const place = { next: after ?? first + entries.length, position: copy.position() };
+    const id = () => `${epoch?.id}/${place.position}`;
     // Whoever asks again is told why.
-    while (!closed && copy.fresh() && copy.epoch() === epoch && next >= first && mayListen()) {
-      const more = news.promise;
-      const batch = entries.slice(next - first, next - first + BATCH);
-      next += batch.length;
-      const last = batch.at(-1);
-      if (last)
-        yield event('revoked', `[${batch.flatMap(({ line }) => line ?? []).join()}]`, `${epoch?.id}/${last.position}`);
-      if (next - first < entries.length) continue;
+    const goesOn = () => !closed && copy.fresh() && copy.epoch() === epoch && place.next >= first && mayListen();
+    yield event('start', JSON.stringify({ epoch, resumed: after !== undefined }));
+    if (after === undefined) yield* everything(place, { goesOn, id });
+    let saidAt = Number.NEGATIVE_INFINITY;
+    while (goesOn()) {
+      const woken = woke.promise;
+      const more = news(place);
+      if (more) yield event('revoked', more, id());
+      if (place.next - first < entries.length) continue;
       const now = performance.now();
       // Each beat, though a timer may be early; and in a flood of news not with every line.
       if (now - saidAt >= beat / 2) {
         saidAt = now;
         yield event('alive', JSON.stringify({ at: Math.floor(now - copy.lag() - began) }));
       }
-      await more;
+      await woken;
     }
   }
 
