@@ -25,10 +25,10 @@ export interface RevocationFeedOptions {
   /** `<issuer>/v1/revocations`. */
   url: string | URL;
   /**
-   * A client with scope `revocations:read`, which gets its tokens at `tokenUrl` (default: `/oauth/token` of the same origin); or whatever gives
-   * a token for it, asked before each connection.
+   * A client with scope `revocations:read`, which gets its tokens at `tokenUrl` (default: `<issuer>/oauth/token`); or whatever gives a token for
+   * it, asked before each connection, which has `lagMax` until it is given up and asked again.
    */
-  auth: { client: ClientCredentials; tokenUrl?: string | URL } | { token: () => string | Promise<string> };
+  auth: { client: ClientCredentials; tokenUrl?: string | URL } | { token: (signal: AbortSignal) => string | Promise<string> };
   /** Milliseconds of silence after which nothing is believed (default 2000). */
   lagMax?: number;
   /** Hears why a connection ended or could not be made; it is made again. */
@@ -175,7 +175,14 @@ export function revocationFeed({
 }
 
 function tokenSource(url: string | URL, auth: RevocationFeedOptions['auth']) {
-  if ('token' in auth) return { get: async () => auth.token(), refused: () => undefined };
-  const { client, tokenUrl = new URL('/oauth/token', url) } = auth;
+  if ('token' in auth)
+    return {
+      get: (signal: AbortSignal) => Promise.race([auth.token(signal), untilAborted(signal)]),
+      refused: () => undefined,
+    };
+  const { client, tokenUrl = new URL('../oauth/token', url) } = auth;
   return createClientToken({ url: tokenUrl, client, scope: 'revocations:read' });
 }
+
+const untilAborted = (signal: AbortSignal) =>
+  new Promise<never>((_, reject) => signal.addEventListener('abort', () => reject(signal.reason), { once: true }));

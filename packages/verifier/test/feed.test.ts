@@ -77,3 +77,37 @@ test('what could not be read is asked for again: the place to go on from is behi
   expect([asked, errors.length]).toEqual([[undefined, 'epoch/1-0'], 1]);
   expect([feed.denies(issued('phone')), feed.denies(issued('laptop'))]).toEqual([true, false]);
 });
+
+test('a token that never comes is given up after the bound, and asked for again', async () => {
+  const url = await issuerOf((_request, response) => {
+    response.writeHead(200, EVENT_STREAM);
+    response.write(`${BEGIN}${event('complete', {}, 'epoch/1-0')}${event('alive', { at: 0 })}`);
+  });
+  const signals: AbortSignal[] = [];
+  const { feed, errors } = feedOf(url, {
+    lagMax: 200,
+    auth: {
+      token(signal) {
+        signals.push(signal);
+        return signals.length === 1 ? new Promise(() => undefined) : 'token';
+      },
+    },
+  });
+  await vi.waitFor(() => expect(feed.fresh()).toBe(true), { timeout: 5000, interval: 1 });
+  expect([errors[0], signals[0]?.aborted]).toEqual(['nothing was heard for 200 ms', true]);
+});
+
+test.each([
+  ['', '/oauth/token'],
+  ['/tenants/one', '/tenants/one/oauth/token'],
+])('an issuer at the path "%s" is asked for tokens there, and nobody else is told the secret', async (path, tokens) => {
+  const posted: unknown[] = [];
+  const url = await issuerOf(({ method, url: asked }, response) => {
+    if (method === 'POST') posted.push(asked);
+    response.writeHead(503).end();
+  });
+  const client = { id: 'orders', secret: 'secret' };
+  const { errors } = feedOf(`${url}${path}/v1/revocations`, { auth: { client } });
+  await vi.waitFor(() => expect(errors.length).toBeGreaterThan(0), 5000);
+  expect(new Set(posted)).toEqual(new Set([tokens]));
+});
