@@ -50,9 +50,15 @@ export const operationRoutes: FastifyPluginAsyncTypebox<{ checks: Checks; metric
     }
   }
 
-  const checkAll = async () =>
+  const names = Object.keys(checks);
+
+  const checkAllBut = async (excluded: readonly string[]) =>
     Object.fromEntries(
-      await Promise.all(Object.entries(checks).map(async ([name, run]) => [name, await check(run)] as const)),
+      await Promise.all(
+        Object.entries(checks)
+          .filter(([name]) => !excluded.includes(name))
+          .map(async ([name, run]) => [name, await check(run)] as const),
+      ),
     );
 
   new Gauge({
@@ -61,7 +67,7 @@ export const operationRoutes: FastifyPluginAsyncTypebox<{ checks: Checks; metric
     labelNames: ['check'],
     registers: [metrics.registry],
     async collect() {
-      for (const [name, { status }] of Object.entries(await checkAll()))
+      for (const [name, { status }] of Object.entries(await checkAllBut([])))
         this.set({ check: name }, status === 'up' ? 1 : 0);
     },
   });
@@ -69,15 +75,30 @@ export const operationRoutes: FastifyPluginAsyncTypebox<{ checks: Checks; metric
   app.get(
     '/readyz',
     {
+      // A parameter given once is text to the router, given twice a list.
+      preValidation: async (request) => {
+        const query = request.query as Record<string, unknown>;
+        if (typeof query.exclude === 'string') query.exclude = [query.exclude];
+      },
       schema: {
         operationId: 'readyz',
         tags: ['Operations'],
         summary: 'Every dependency answers',
+        description:
+          'A check named by `exclude` is not made and decides nothing, as `/readyz` of Kubernetes has it: without PostgreSQL access tokens are verified and refreshed all the same, so a load balancer that takes every instance out while it is away ends what would go on.',
+        querystring: Type.Object(
+          {
+            exclude: Type.Optional(
+              Type.Array(Type.Enum(names), { description: 'leave this check out; may be given several times' }),
+            ),
+          },
+          { additionalProperties: false },
+        ),
         response: { ...answers({ 200: Readiness }), 503: Readiness },
       },
     },
-    async (_request, reply) => {
-      const results = await checkAll();
+    async ({ query }, reply) => {
+      const results = await checkAllBut(query.exclude ?? []);
       const ready = Object.values(results).every(({ status }) => status === 'up');
       if (!ready) reply.code(503).header('retry-after', 2);
       return { status: ready ? ('ready' as const) : ('not_ready' as const), checks: results };
