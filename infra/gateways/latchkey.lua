@@ -1,4 +1,5 @@
--- `http-request lua.latchkey`: asks auth-api whether the request may pass. If so, says who it is in the X-Auth headers; if not, answers.
+-- `http-request lua.latchkey`: asks auth-api whether the request may pass. If so, says who it is in the X-Auth headers and sets the variable
+-- txn.allowed, without which haproxy.cfg lets nothing pass; if not, answers.
 -- The variable txn.scope names the scopes that are needed, separated by %20.
 
 local VERIFY = 'http://latchkey/v1/verify'
@@ -21,6 +22,7 @@ local function verify(txn)
       local values = answer.headers[name]
       if values then txn.http:req_set_header(name, values[0]) end
     end
+    txn:set_var('txn.allowed', true)
   elseif status == 401 or status == 403 then
     local reply = txn:reply({ status = status, body = answer.body })
     for _, name in ipairs(REFUSAL) do

@@ -186,6 +186,8 @@ export interface Gateway {
   args: (file: string, folder: string) => string[];
   /** A file of the system's own around it: what the program's package brings. */
   around?: { file: string; content: string };
+  /** Does something to a file of it. */
+  changed?: (content: string, file: string) => string;
 }
 
 /** Root's workers would otherwise be those of a user who may not see the folder. */
@@ -247,9 +249,13 @@ export function filledIn(file: string, { authApi, service }: Addresses, gateway:
 }
 
 /** @returns the folder with its files. */
-function configured({ program, files, around }: Gateway, addresses: Addresses, port: number): string {
+function configured(
+  { program, files, around, changed = (content) => content }: Gateway,
+  addresses: Addresses,
+  port: number,
+): string {
   const folder = temporaryFolder(program);
-  for (const file of files) writeFileSync(join(folder, file), filledIn(file, addresses, port));
+  for (const file of files) writeFileSync(join(folder, file), changed(filledIn(file, addresses, port), file));
   if (around) writeFileSync(join(folder, around.file), around.content);
   return folder;
 }

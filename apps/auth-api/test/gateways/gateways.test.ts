@@ -278,3 +278,36 @@ describe.skipIf(nginxPath === undefined)('nginx’s configuration (needs nginx)'
       expect(nginxCheck(nginxPath ?? '', allowed)).toMatch(/"\w+" directive is duplicate/);
   });
 });
+
+const haproxy = found.find(({ gateway }) => gateway.program === 'haproxy');
+describe.skipIf(haproxy?.path === undefined)('HAProxy’s configuration (needs haproxy)', () => {
+  test.each([
+    ['fails before it asks', 'local function verify(txn)\n', "error('a fault')\n"],
+    ['fails after auth-api has refused', 'local status = answer and answer.status\n', "error('a fault')\n"],
+    ['says nothing', 'local function verify(txn)\n', 'if true then return end\n'],
+  ])('lets nobody through when the Lua action %s: HAProxy goes on after it', async (_how, after, fault) => {
+    if (haproxy?.path === undefined) throw new Error('no haproxy');
+    const service = await startService();
+    onTestFinished(() => service.close());
+    const changed = (content: string, file: string) => {
+      if (file !== 'latchkey.lua') return content;
+      expect(content).toContain(after);
+      return content.replace(after, `${after}${fault}`);
+    };
+    const broken = { ...haproxy.gateway, changed };
+    const { port, stop } = await startGateway(broken, haproxy.path, { authApi: apiPort, service: service.port });
+    onTestFinished(stop);
+    service.takePassed();
+    const { access_token: token } = await logIn(api, email);
+    for (const [path, asked] of [
+      ['/things', {}],
+      ['/things', { token }],
+      ['/reports/1', { token }],
+    ] as const) {
+      const { status, headers } = await ask(port, path, asked);
+      expect([path, status, headers['retry-after']]).toEqual([path, 503, '1']);
+    }
+    expect(service.takePassed()).toEqual([]);
+    expect((await ask(port, '/public/page')).status).toBe(200);
+  });
+});
