@@ -60,6 +60,30 @@ test('who has waited half a minute for a thread is refused; the others are serve
   expect(passwords.queued()).toBe(0);
 });
 
+/** Looking at it takes many times as long as at another one of its length. */
+const LABORIOUS = '1q2w3e4r5t6y7u8i9o0p'.repeat(2);
+
+test('new passwords that take long to look at hold up no login', async () => {
+  const passwords = createPasswords();
+  let changed = 0;
+  const changes = Array.from({ length: 8 * availableParallelism() }, async () => {
+    await passwords.hash(LABORIOUS, []);
+    changed += 1;
+  });
+  await passwords.verify(PASSWORD, undefined);
+  expect(changed).toBeLessThan(changes.length / 2);
+  await Promise.all(changes);
+});
+
+test('of more new passwords than may wait to be looked at the rest is refused', async () => {
+  const passwords = createPasswords();
+  const [cores, perThread] = [availableParallelism(), 129];
+  const many = Array.from({ length: cores * perThread }, () => passwords.hash('password', []));
+  const reasons = (await Promise.allSettled(many)).map((end) => end.status === 'rejected' && end.reason.code);
+  expect(reasons.filter((code) => code === 'password_too_weak')).toHaveLength(Math.ceil(cores / 2) * perThread);
+  expect(new Set(reasons)).toEqual(new Set(['password_too_weak', ...(cores > 1 ? ['overloaded'] : [])]));
+});
+
 test('no more are let in while those that wait have work for two seconds, as fast as the threads are', async () => {
   vi.useFakeTimers({ toFake: ['performance'] });
   onTestFinished(() => void vi.useRealTimers());

@@ -45,8 +45,11 @@ const MOST_WORK = THREADS * (QUEUE_PER_THREAD + 1);
 /** Given to the threads: the next one for each is there when it has done one. */
 const AT_ONCE = 2 * THREADS;
 
-/** Half as many: looking at a new password takes half as long as hashing it, so a burst of registrations waits no longer for this. */
+/** Half as many: looking at most new passwords takes half as long as hashing them, so a burst of registrations waits no longer for this. */
 const STRENGTH_THREADS = Math.ceil(THREADS / 2);
+
+/** New passwords that wait to be looked at, or are. Some take ten times as long as most: then others wait for them, but no login does. */
+const MOST_LOOKED_AT = STRENGTH_THREADS * (QUEUE_PER_THREAD + 1);
 
 /** Beside this file as sources, beside the bundle once built. */
 const fileOf = (worker: string): string =>
@@ -85,6 +88,7 @@ export type Passwords = ReturnType<typeof createPasswords>;
 export function createPasswords() {
   const hashing = hashingThreads();
   let waiting = 0;
+  let lookedAt = 0;
   let closed = false;
   /** Those that no thread has been given yet, the oldest first. */
   const line = new Set<{ go: () => void }>();
@@ -138,6 +142,17 @@ export function createPasswords() {
     }
   }
 
+  /** Whether it is hard to guess. */
+  async function look(task: StrengthTask): Promise<boolean> {
+    if (lookedAt >= MOST_LOOKED_AT) throw tooMuch();
+    lookedAt += 1;
+    return strengthThreads()
+      .run(task)
+      .finally(() => {
+        lookedAt -= 1;
+      });
+  }
+
   return {
     /**
      * A PHC string (argon2id) of the password.
@@ -147,12 +162,10 @@ export function createPasswords() {
      */
     async hash(password: string, knownToOthers: string[], pointer = '/password'): Promise<string> {
       // A weak password is hashed too, so that the answer takes the same time.
-      const [strong, hash] = await admitted(1, () =>
-        Promise.all([
-          strengthThreads().run({ password, knownToOthers }),
-          hashing.run({ type: 'hash', password }) as Promise<string>,
-        ]),
-      );
+      const [strong, hash] = await Promise.all([
+        look({ password, knownToOthers }),
+        admitted(1, () => hashing.run({ type: 'hash', password }) as Promise<string>),
+      ]);
       if (strong) return hash;
       const detail = 'is too easy to guess: use a longer one, such as four unrelated words';
       throw new Problem('password_too_weak', { errors: [{ pointer, detail }] });
