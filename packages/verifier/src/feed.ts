@@ -28,7 +28,9 @@ export interface RevocationFeedOptions {
    * A client with scope `revocations:read`, which gets its tokens at `tokenUrl` (default: `<issuer>/oauth/token`); or whatever gives a token for
    * it, asked before each connection, which has `lagMax` until it is given up and asked again.
    */
-  auth: { client: ClientCredentials; tokenUrl?: string | URL } | { token: (signal: AbortSignal) => string | Promise<string> };
+  auth:
+    | { client: ClientCredentials; tokenUrl?: string | URL }
+    | { token: (signal: AbortSignal) => string | Promise<string> };
   /** Milliseconds of silence after which nothing is believed (default 2000). */
   lagMax?: number;
   /** Hears why a connection ended or could not be made; it is made again. */

@@ -1,5 +1,5 @@
 /** The revocations as the issuer's Redis holds them: for verifiers inside the trusted network. */
-import { Cluster, Redis } from 'ioredis';
+import { Cluster, Redis, type RedisOptions } from 'ioredis';
 import { createRevocationCopy, type RevocationCopy } from './revocation-copy.ts';
 
 /** Milliseconds, as REVOCATION_LAG_MAX_MS. */
@@ -28,12 +28,19 @@ export function revocationsInRedis(options: RevocationsInRedisOptions): Revocati
     connectTimeout: CONNECT_TIMEOUT,
     socketTimeout: lagMax,
     retryStrategy: (attempt: number) => Math.min(50 * 2 ** Math.min(attempt, 5), 1000),
-  };
+    // What would break it, had it the options of the connection that is given. A command that blocks and is given up (ioredis counts every XREAD
+    // as one) resolves as if Redis had said that there is no more.
+    blockingTimeout: undefined,
+    commandTimeout: undefined,
+    keyPrefix: '',
+    replyMapping: 'legacy',
+    role: 'master',
+  } as const satisfies RedisOptions;
   const connection =
     typeof redis === 'string'
       ? new Redis(redis, follower)
       : redis instanceof Cluster
-        ? redis.duplicate([], { redisOptions: follower })
+        ? redis.duplicate([], { keyPrefix: '', scaleReads: 'master', enableOfflineQueue: true, redisOptions: follower })
         : redis.duplicate(follower);
   connection.on('error', onError);
   const copy = createRevocationCopy({

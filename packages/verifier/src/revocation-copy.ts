@@ -50,7 +50,7 @@ export interface RevocationCopyOptions {
   onError: (error: Error) => void;
   /**
    * Called when this Redis has no epoch, or is older than what was already read of it: whoever may write begins a new one. Without it the
-   * copy waits, stale, until somebody else has.
+   * copy says so once, and waits, stale, until somebody else has.
    * @param found the epoch that is to end; undefined: there is none.
    * @param knownUntil milliseconds: when the last line that anybody is known to have read was written, or the last epoch was born.
    * @param last the entry that shows it by its absence; `0-0`: none does.
@@ -107,6 +107,8 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
   let recognised = false;
   let doubts = 0;
   let heardAt = Number.NEGATIVE_INFINITY;
+  /** Whether it was said that an epoch has to begin, which nobody here may. */
+  let saidLost = false;
   let closed = false;
   /** While the log is copied, the next part of it: asked for before it is needed, and without a look at which Redis this is. */
   let ahead: Question | undefined;
@@ -194,7 +196,13 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     recognised = false;
     const read = Math.max(millisecondsOf(lastKnown().id), millisecondsOf(highWater?.position ?? NONE.id));
     const knownUntil = Math.max(read, Math.floor(latestBirth() / 1000));
-    if ((await onEpochLost?.(found, knownUntil, last)) !== false) return;
+    if (!onEpochLost) {
+      const what = found ? 'this Redis is older than what was read of it' : `there is no epoch at ${epochKey}`;
+      if (!saidLost) onError(new Error(what));
+      saidLost = true;
+      return;
+    }
+    if (await onEpochLost(found, knownUntil, last)) return;
     // Who was asked to begin one has another, or all of this one: it may be where this connection should lead to.
     reconnect();
     throw new Error('this Redis is older than another one of its name');
@@ -210,6 +218,7 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
       await loseEpoch(found, lacking ?? NONE);
       return false;
     }
+    saidLost = false;
     const another = found.id !== revoked.epoch()?.id;
     if (another) {
       revoked.begin(found);
