@@ -137,6 +137,17 @@ const fires: Happening[] = [
     does: { [worker('latchkey_mail_failures_total', ',phase="rcpt"')]: perSecond(2.5) },
   },
   {
+    alert: 'MailRetries',
+    when: 'every try fails since the worker was started: it has accepted none yet, and has no series of it',
+    lasted: 26,
+    does: {
+      [worker('latchkey_mail_failures_total', ',phase="rcpt"')]: perSecond(2.5),
+      [mails('accepted')]: gone,
+      [mails('rejected')]: gone,
+      [reportsWaiting]: at(0),
+    },
+  },
+  {
     alert: 'MailDelayed',
     when: 'thousands wait for their turn',
     lasted: 31,
