@@ -1,5 +1,5 @@
 /** The revocations as the issuer's Redis holds them: for verifiers inside the trusted network. */
-import { Cluster, Redis, type RedisOptions } from 'ioredis';
+import { type Cluster, Redis, type RedisOptions } from 'ioredis';
 import { createRevocationCopy, type RevocationCopy } from './revocation-copy.ts';
 
 /** Milliseconds, as REVOCATION_LAG_MAX_MS. */
@@ -39,9 +39,14 @@ export function revocationsInRedis(options: RevocationsInRedisOptions): Revocati
   const connection =
     typeof redis === 'string'
       ? new Redis(redis, follower)
-      : redis instanceof Cluster
-        ? redis.duplicate([], { keyPrefix: '', scaleReads: 'master', enableOfflineQueue: true, redisOptions: follower })
-        : redis.duplicate(follower);
+      : redis.isCluster
+        ? (redis as Cluster).duplicate([], {
+            keyPrefix: '',
+            scaleReads: 'master',
+            enableOfflineQueue: true,
+            redisOptions: follower,
+          })
+        : (redis as Redis).duplicate(follower);
   connection.on('error', onError);
   const copy = createRevocationCopy({
     redis: connection,

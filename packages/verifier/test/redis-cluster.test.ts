@@ -2,6 +2,7 @@
 import { type RunningRedisCluster, startRedisCluster } from '@latchkey/dev-stack/redis-cluster';
 import { Cluster } from 'ioredis';
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
+import { revocationsInRedis } from '../src/redis.ts';
 import { createRevocationCopy } from '../src/revocation-copy.ts';
 
 let server: RunningRedisCluster;
@@ -57,4 +58,32 @@ test('a connection that is being made anew as the copy wants another one is left
   await vi.waitFor(() => expect(lost).toBe(1), 10_000);
   await writer.xadd(stream, '*', 'sid', `${inTenMinutes} 0 phone`);
   await vi.waitFor(() => expect([copy.fresh(), copy.size()]).toEqual([true, 1]), 10_000);
+});
+
+test('of a connection another is made that keeps who it is and nothing that would break it', async () => {
+  for (const node of writer.nodes('master'))
+    await node.call('ACL', 'SETUSER', 'reader', 'on', '>secret', '~*', '+@all');
+  await writer.hset('latchkey:{revocations}:epoch', epoch);
+  await writer.xadd('latchkey:{revocations}', '*', 'sid', `${inTenMinutes} 0 phone`);
+  const redis = new Cluster(nodes, {
+    keyPrefix: 'orders:',
+    scaleReads: 'slave',
+    enableOfflineQueue: false,
+    redisOptions: {
+      username: 'reader',
+      password: 'secret',
+      commandTimeout: 20,
+      keyPrefix: 'orders:',
+      blockingTimeout: 1,
+    },
+  });
+  redis.on('error', () => undefined);
+  onTestFinished(() => redis.disconnect());
+  const revocations = revocationsInRedis({ redis, lagMax: 1000 });
+  onTestFinished(() => revocations.close());
+  await vi.waitFor(() => expect([revocations.fresh(), revocations.size()]).toEqual([true, 1]), 10_000);
+  await vi.waitFor(async () => {
+    const clients = await Promise.all(writer.nodes('master').map((node) => node.client('LIST')));
+    expect(clients.join()).toMatch(/ cmd=xread user=reader /);
+  }, 10_000);
 });
