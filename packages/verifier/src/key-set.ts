@@ -95,6 +95,8 @@ export function remoteKeySet({ url, window, onError, onKeyGone }: RemoteKeySetOp
   let keys: Map<string, VerificationKey> | undefined;
   let fetching: Promise<void> | undefined;
   let fetchedAt = Number.NEGATIVE_INFINITY;
+  /** Why the last fetch failed; then nobody knows whether a key that is not known has come. */
+  let failure: Error | undefined;
   let refresh: NodeJS.Timeout | undefined;
   let end: NodeJS.Timeout | undefined;
   const closing = new AbortController();
@@ -116,6 +118,7 @@ export function remoteKeySet({ url, window, onError, onKeyGone }: RemoteKeySetOp
     if (found.size === 0) throw new Error(`${url} names no key that can be used`);
     const gone = [...(keys?.keys() ?? [])].some((kid) => !found.has(kid));
     keys = found;
+    failure = undefined;
     // A timer, whose clock only goes forward: tokens that were seen before do not ask for their key.
     clearTimeout(end);
     end = setTimeout(letGo, BELIEVED_FOR * 1000).unref();
@@ -128,6 +131,7 @@ export function remoteKeySet({ url, window, onError, onKeyGone }: RemoteKeySetOp
   function fetchKeys(): Promise<void> {
     fetching ??= load()
       .catch((error: Error) => {
+        failure = error;
         if (!closing.signal.aborted) onError(error);
         return 0;
       })
@@ -146,7 +150,10 @@ export function remoteKeySet({ url, window, onError, onKeyGone }: RemoteKeySetOp
     async find(kid) {
       if (!keys?.has(kid) && (fetching || performance.now() - fetchedAt >= window)) await fetchKeys();
       const key = keys?.get(kid);
-      if (!key) throw new VerifyError(keys ? 'key_unknown' : 'keys_unavailable');
+      if (!key)
+        throw keys && !failure
+          ? new VerifyError('key_unknown')
+          : new VerifyError('keys_unavailable', { cause: failure });
       return key;
     },
     close() {

@@ -152,3 +152,19 @@ test('one that was never there is 503, not a refusal of the token', async () => 
   onTestFinished(() => verifier.close());
   await expect(verifier.verify(goodToken(testKey()))).rejects.toMatchObject({ code: 'keys_unavailable', status: 503 });
 });
+
+test('a kid that is not known is no refusal of the token while the keys can’t be fetched', async () => {
+  const { state, verifier, errors } = await issuer({ window: 0 });
+  const [key = testKey()] = state.keys;
+  await verifier.verify(goodToken(key));
+  state.status = 500;
+  const next = testKey();
+  const refusal = await verifier.verify(goodToken(next)).catch((error: unknown) => error);
+  expect(refusal).toMatchObject({ code: 'keys_unavailable', status: 503 });
+  expect((refusal as Error).cause).toBe(errors[0]);
+  await expect(verifier.verify(goodToken(key))).resolves.toBeDefined();
+  state.status = 200;
+  await expect(verifier.verify(goodToken(next))).rejects.toMatchObject({ code: 'key_unknown' });
+  state.keys.push(next);
+  await expect(verifier.verify(goodToken(next))).resolves.toBeDefined();
+});
