@@ -4,7 +4,6 @@
 import { isUtf8 } from 'node:buffer';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
-import { emailKey } from '@latchkey/shared/account-fields';
 import { connectDatabase } from '@latchkey/shared/database';
 import { connectRedis, onServerChange, type RedisProfile } from '@latchkey/shared/redis-connections';
 import { redisKeys } from '@latchkey/shared/redis-keys';
@@ -271,7 +270,7 @@ export async function buildApp({
   });
   const rateLimits = createRateLimits(redis, keys, env.RATE_LIMITS, keyring.rateLimitMac);
 
-  const allowMail = (email: string) => rateLimits.consume('mailPerRecipient', emailKey(email));
+  const allowMail = (email: string) => rateLimits.consume('mailPerRecipient', email);
   const onMailOwed = relay.kick;
   const registration = createRegistration({ users, passwords, allowMail, onMailOwed });
   const activation = createActivation({
@@ -307,8 +306,8 @@ export async function buildApp({
     sessions,
     revocation,
     audit,
-    allowPassword: (email) => rateLimits.consume('loginPerAccount', emailKey(email)),
-    onPasswordRight: (email) => rateLimits.reset('loginPerAccount', emailKey(email)),
+    allowPassword: (userId) => rateLimits.consume('passwordPerUser', userId),
+    onPasswordRight: (userId) => rateLimits.reset('passwordPerUser', userId),
     allowMail,
     onMailOwed,
     withdrawMails: mailQueue.remove,

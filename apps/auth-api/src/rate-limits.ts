@@ -7,35 +7,12 @@
 
 import { isIP } from 'node:net';
 import { setImmediate, setTimeout } from 'node:timers/promises';
+import { emailKey } from '@latchkey/shared/account-fields';
 import type { RedisConnection } from '@latchkey/shared/redis-connections';
 import type { RedisKeys } from '@latchkey/shared/redis-keys';
 import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
 import type { Keyring } from './domain/keyring.ts';
 import { Problem } from './problems.ts';
-
-/** Points per window of seconds; the subject is what is counted. Also the table in README. */
-export const limits = {
-  registrationPerIp: { points: 300, window: 600, subject: 'IP address', protects: 'registering in bulk' },
-  activationPerIp: {
-    points: 300,
-    window: 600,
-    subject: 'IP address',
-    protects: 'guessing keys, asking for mail in bulk',
-  },
-  mailPerRecipient: { points: 10, window: 3600, subject: 'e-mail address', protects: 'a mailbox from being flooded' },
-  loginPerIp: { points: 300, window: 300, subject: 'IP address', protects: 'trying many accounts' },
-  loginPerAccount: {
-    // NIST SP 800-63B section 5.2.2: no more than 100 failed attempts in a row.
-    points: 100,
-    window: 900,
-    subject: 'e-mail address',
-    protects: 'trying many passwords; a login that succeeds starts anew',
-  },
-} as const;
-
-export type LimitName = keyof typeof limits;
-
-export type RateLimits = ReturnType<typeof createRateLimits>;
 
 /** What an address stands for: an IPv6 subscriber has a whole /64 (RFC 6177), and must not have as many tries as addresses. */
 export function networkOf(ip: string): string {
@@ -54,6 +31,26 @@ export function networkOf(ip: string): string {
     .map((group) => Number.parseInt(group, 16).toString(16))
     .join(':');
 }
+
+/** Points per window of seconds, and what counts as one. Also the table in README. */
+export const limits = {
+  /** Registering in bulk. */
+  registrationPerIp: { points: 300, window: 600, countedBy: networkOf },
+  /** Guessing keys, and asking for mail in bulk. */
+  mailedKeyPerIp: { points: 300, window: 600, countedBy: networkOf },
+  /** A mailbox flooded. */
+  mailPerRecipient: { points: 10, window: 3600, countedBy: emailKey },
+  /** Trying many accounts. */
+  loginPerIp: { points: 300, window: 300, countedBy: networkOf },
+  /** Trying many passwords; a login that succeeds starts anew. NIST SP 800-63B section 5.2.2 allows 100 failures in a row. */
+  loginPerAccount: { points: 100, window: 900, countedBy: emailKey },
+  /** The same by who has a token of the account. Apart, or strangers who try to log in could keep the owner from a new password. */
+  passwordPerUser: { points: 20, window: 900, countedBy: (userId: string) => userId },
+} as const;
+
+export type LimitName = keyof typeof limits;
+
+export type RateLimits = ReturnType<typeof createRateLimits>;
 
 /** Milliseconds Redis has to count. Behind a batch that hangs, each command waits for two timeouts: the store's alone are within the 2 s. */
 const COUNT_WITHIN = 250;
@@ -85,6 +82,7 @@ export function createRateLimits(
       return [name, { shared, own: new RateLimiterMemory(bounds) }];
     }),
   ) as Record<LimitName, { shared: RateLimiterRedis; own: RateLimiterMemory }>;
+  const nameFor = (limit: LimitName, subject: string): string => nameOf(limits[limit].countedBy(subject));
   let aloneUntil = Number.NEGATIVE_INFINITY;
 
   /** Rejects with a {@link RateLimiterRes} when the limit is reached. */
@@ -110,7 +108,7 @@ export function createRateLimits(
     async consume(limit: LimitName, subject: string): Promise<void> {
       if (mode === 'off') return;
       try {
-        await count(limit, nameOf(networkOf(subject)));
+        await count(limit, nameFor(limit, subject));
       } catch (refused) {
         if (!(refused instanceof RateLimiterRes)) throw refused;
         throw new Problem('rate_limited', { retryAfter: Math.max(1, Math.ceil(refused.msBeforeNext / 1000)) });
@@ -121,7 +119,7 @@ export function createRateLimits(
     async reset(limit: LimitName, subject: string): Promise<void> {
       if (mode === 'off') return;
       const { shared, own } = limiters[limit];
-      const name = nameOf(subject);
+      const name = nameFor(limit, subject);
       await Promise.allSettled([shared.delete(name), own.delete(name)]);
     },
   };

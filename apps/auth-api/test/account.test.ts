@@ -128,18 +128,29 @@ describe('a changed password', () => {
     expect((await api.login(email)).statusCode).toBe(200);
   });
 
-  test('is limited like a login, and tries count for both', async () => {
+  test('is limited per account, whatever asks for the password; a right one begins anew', async () => {
     const email = await activeUser(api);
     const { access_token: token } = await logIn(api, email);
-    // All tries but two, counted as the app counts them and without the hashing.
-    const elsewhere = createRateLimits(redis, redisKeys(), 'on', createKeyring(MASTER_KEY).rateLimitMac);
-    for (let tries = 0; tries < limits.loginPerAccount.points - 2; tries += 1)
-      await elsewhere.consume('loginPerAccount', email);
-    expectProblem(await changePassword(token, 'the wrong password'), WRONG_PASSWORD);
-    expectProblem(await api.login(email, 'the wrong password'), { status: 401, code: 'invalid_credentials' });
+    const { points } = limits.passwordPerUser;
+    for (let tries = 1; tries < points; tries += 1)
+      expectProblem(await changePassword(token, 'the wrong password'), WRONG_PASSWORD);
+    expect((await changePassword(token, PASSWORD, PASSWORD)).statusCode).toBe(204);
+    for (let tries = 0; tries < points; tries += 1)
+      expectProblem(await deleteMe(token, 'the wrong password'), WRONG_PASSWORD);
     expectProblem(await changePassword(token), { status: 429, code: 'rate_limited' });
-    expectProblem(await second.login(email), { status: 429, code: 'rate_limited' });
     expectProblem(await deleteMe(token), { status: 429, code: 'rate_limited' });
+    expect((await second.login(email)).statusCode).toBe(200);
+  });
+
+  test('goes on while strangers have used up the tries to log in', async () => {
+    const email = await activeUser(api);
+    const { access_token: token } = await logIn(api, email);
+    // Counted as the app counts them and without the hashing.
+    const elsewhere = createRateLimits(redis, redisKeys(), 'on', createKeyring(MASTER_KEY).rateLimitMac);
+    for (let tries = 0; tries < limits.loginPerAccount.points; tries += 1)
+      await elsewhere.consume('loginPerAccount', email);
+    expectProblem(await second.login(email), { status: 429, code: 'rate_limited' });
+    expect((await changePassword(token)).statusCode).toBe(204);
   });
 
   test('of ten at once one wins, and its password is the one that logs in', async () => {

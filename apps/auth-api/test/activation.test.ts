@@ -265,7 +265,7 @@ async function redisContent(): Promise<unknown[]> {
 
 describe('limits', () => {
   const perRecipient = limits.mailPerRecipient.points;
-  const perIp = limits.activationPerIp.points;
+  const perIp = limits.mailedKeyPerIp.points;
 
   test.each(['pending', 'unknown'])('refuse the 11th mail to one address (%s) with Retry-After', async (kind) => {
     const email = kind === 'pending' ? (await registered()).email : newAddress();

@@ -17,9 +17,9 @@ export interface AccountOptions {
   revocation: RevocationService;
   audit: Audit;
   /** Counts a try of the account's password; throws `rate_limited`. */
-  allowPassword: (email: string) => Promise<void>;
+  allowPassword: (userId: string) => Promise<void>;
   /** Told when it was the right one. */
-  onPasswordRight: (email: string) => Promise<void>;
+  onPasswordRight: (userId: string) => Promise<void>;
   /** Throws `rate_limited` when the address has had its share of mail. */
   allowMail: (email: string) => Promise<void>;
   /** Told after a commit that owes a mail. */
@@ -38,27 +38,26 @@ export function createAccount(options: AccountOptions) {
 
   /**
    * Has a change made by who knows the account's password.
-   * @param change undefined: the hash the password was compared with is another one meanwhile.
+   * @param change resolves to false where the hash that the password was compared with is another one meanwhile: then all begins anew.
    * @throws {Problem} `rate_limited`, `invalid_credentials`; `invalid_token` when the account is gone.
    */
-  async function withPassword<T>(
+  async function withPassword(
     userId: string,
     password: string,
     context: RequestContext,
-    change: (user: Credentials) => Promise<T | undefined>,
-  ): Promise<T> {
+    change: (user: Credentials) => Promise<boolean>,
+  ): Promise<void> {
     for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
       const user = await changes.credentials(userId);
       if (!user) throw new Problem('invalid_token');
-      if (attempt === 0) await options.allowPassword(user.email);
+      if (attempt === 0) await options.allowPassword(userId);
       const { matches } = await passwords.verify(password, user.passwordHash);
       if (!matches) {
         audit.noteOwn('user.password_refused', userId, context);
         throw wrongPassword();
       }
-      await options.onPasswordRight(user.email);
-      const changed = await change(user);
-      if (changed !== undefined) return changed;
+      await options.onPasswordRight(userId);
+      if (await change(user)) return;
     }
     throw wrongPassword();
   }
@@ -76,7 +75,7 @@ export function createAccount(options: AccountOptions) {
       await withPassword(userId, current, context, async ({ email, displayName, passwordHash: present }) => {
         const hash = await passwords.hash(wanted, knownToOthers(email, displayName), '/new_password');
         const endOthers = () => sessions.endOthers(userId, sessionId);
-        return (await changes.changePassword(userId, { present, wanted: hash }, context, endOthers)) || undefined;
+        return changes.changePassword(userId, { present, wanted: hash }, context, endOthers);
       });
       options.onMailOwed();
     },
@@ -94,7 +93,7 @@ export function createAccount(options: AccountOptions) {
       await withPassword(userId, current, context, async ({ email, passwordHash }) => {
         await options.allowMail(newEmail);
         await options.allowMail(email);
-        return (await changes.startEmailChange(userId, passwordHash, newEmail, context)) || undefined;
+        return changes.startEmailChange(userId, passwordHash, newEmail, context);
       });
       options.onMailOwed();
     },
@@ -112,11 +111,8 @@ export function createAccount(options: AccountOptions) {
      */
     async delete(userId: string, current: string, context: RequestContext): Promise<void> {
       const inRedis = { endSessions: () => revocation.endAll(userId), withdrawMails };
-      await withPassword(
-        userId,
-        current,
-        context,
-        async ({ passwordHash }) => (await changes.delete(userId, passwordHash, context, inRedis)) || undefined,
+      await withPassword(userId, current, context, ({ passwordHash }) =>
+        changes.delete(userId, passwordHash, context, inRedis),
       );
     },
   };

@@ -73,7 +73,7 @@ export const accountRoutes: FastifyPluginAsyncTypebox<AccountRoutesOptions> = as
       },
     },
     async (request, reply) => {
-      await rateLimits.consume('activationPerIp', request.ip);
+      await rateLimits.consume('mailedKeyPerIp', request.ip);
       await registration.resend(request.body.email, requestContext(request));
       return reply.code(202).send({ status: 'activation_required' });
     },
@@ -97,7 +97,7 @@ export const accountRoutes: FastifyPluginAsyncTypebox<AccountRoutesOptions> = as
       },
     },
     async (request, reply) => {
-      await rateLimits.consume('activationPerIp', request.ip);
+      await rateLimits.consume('mailedKeyPerIp', request.ip);
       const state = await activation.inspect(request.params.key, Date.now());
       if (state.status !== 'pending') throw dead(state);
       return reply
@@ -129,7 +129,7 @@ export const accountRoutes: FastifyPluginAsyncTypebox<AccountRoutesOptions> = as
       },
     },
     async (request) => {
-      await rateLimits.consume('activationPerIp', request.ip);
+      await rateLimits.consume('mailedKeyPerIp', request.ip);
       const outcome = await activation.activate(request.params.key, requestContext(request));
       if (outcome.status !== 'activated') throw dead(outcome);
       const { id, email } = outcome.user;
@@ -150,7 +150,7 @@ export const accountRoutes: FastifyPluginAsyncTypebox<AccountRoutesOptions> = as
       },
     },
     async (request, reply) => {
-      await rateLimits.consume('activationPerIp', request.ip);
+      await rateLimits.consume('mailedKeyPerIp', request.ip);
       const outcome = await activation.renew(request.params.key, requestContext(request));
       if (outcome.status !== 'renewed') throw dead(outcome);
       return reply.code(202).send({ status: 'activation_required' });

@@ -46,7 +46,7 @@ export const changeEmailPage: FastifyPluginAsyncTypebox<ChangeEmailPageOptions> 
       },
     },
     async (request, reply) => {
-      await rateLimits.consume('activationPerIp', request.ip);
+      await rateLimits.consume('mailedKeyPerIp', request.ip);
       const now = Date.now();
       const state = await emailChange.inspect(request.params.key, now);
       const locale = 'locale' in state ? state.locale : undefined;
@@ -74,7 +74,7 @@ export const changeEmailPage: FastifyPluginAsyncTypebox<ChangeEmailPageOptions> 
       },
     },
     async (request, reply) => {
-      await rateLimits.consume('activationPerIp', request.ip);
+      await rateLimits.consume('mailedKeyPerIp', request.ip);
       const outcome = await emailChange.confirm(request.params.key, Date.now(), requestContext(request));
       if (outcome.status === 'changed')
         return htmlOf({ name: 'addressConfirmed', email: outcome.user.email }, request, reply);

@@ -99,7 +99,7 @@ export const pageRoutes: FastifyPluginAsyncTypebox<PageRoutesOptions> = async (
         },
       },
       async (request, reply) => {
-        await rateLimits.consume('activationPerIp', request.ip);
+        await rateLimits.consume('mailedKeyPerIp', request.ip);
         const now = Date.now();
         const state = await activation.inspect(request.params.key, now);
         reply.code(STATUS_OF[state.status]);
@@ -130,7 +130,7 @@ export const pageRoutes: FastifyPluginAsyncTypebox<PageRoutesOptions> = async (
         },
       },
       async (request, reply) => {
-        await rateLimits.consume('activationPerIp', request.ip);
+        await rateLimits.consume('mailedKeyPerIp', request.ip);
         const { key } = request.params;
         if (request.body.action === 'renew') {
           const { status } = await activation.renew(key, requestContext(request));

@@ -41,7 +41,7 @@ export const passwordResetRoutes: FastifyPluginAsyncTypebox<PasswordResetRoutesO
       },
     },
     async (request, reply) => {
-      await rateLimits.consume('activationPerIp', request.ip);
+      await rateLimits.consume('mailedKeyPerIp', request.ip);
       await passwordReset.request(request.body.email, requestContext(request));
       return reply.code(202).send({ status: 'reset_requested' as const });
     },
@@ -59,7 +59,7 @@ export const passwordResetRoutes: FastifyPluginAsyncTypebox<PasswordResetRoutesO
       },
     },
     async (request, reply) => {
-      await rateLimits.consume('activationPerIp', request.ip);
+      await rateLimits.consume('mailedKeyPerIp', request.ip);
       const state = await passwordReset.inspect(request.params.key, Date.now());
       if (state.status !== 'pending') throw dead(state);
       return reply.header('cache-control', 'no-store').send({ expires_at: state.expiresAt.toISOString() });
@@ -79,7 +79,7 @@ export const passwordResetRoutes: FastifyPluginAsyncTypebox<PasswordResetRoutesO
       },
     },
     async (request, reply) => {
-      await rateLimits.consume('activationPerIp', request.ip);
+      await rateLimits.consume('mailedKeyPerIp', request.ip);
       const { key } = request.params;
       const outcome = await passwordReset.reset(key, request.body.new_password, requestContext(request));
       if (outcome.status !== 'reset') throw dead(outcome);

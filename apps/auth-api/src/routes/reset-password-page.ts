@@ -57,7 +57,7 @@ export const resetPasswordPage: FastifyPluginAsyncTypebox<ResetPasswordPageOptio
       },
     },
     async (request, reply) => {
-      await rateLimits.consume('activationPerIp', request.ip);
+      await rateLimits.consume('mailedKeyPerIp', request.ip);
       const now = Date.now();
       const state = await passwordReset.inspect(request.params.key, now);
       if (state.status !== 'pending') {
@@ -89,7 +89,7 @@ export const resetPasswordPage: FastifyPluginAsyncTypebox<ResetPasswordPageOptio
       },
     },
     async (request, reply) => {
-      await rateLimits.consume('activationPerIp', request.ip);
+      await rateLimits.consume('mailedKeyPerIp', request.ip);
       const { key } = request.params;
       const { new_password: newPassword } = request.body;
       const now = Date.now();

@@ -1,6 +1,5 @@
 /** Login and refresh. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import { emailKey } from '@latchkey/shared/account-fields';
 import { Type } from 'typebox';
 import type { IssuedTokens, Login } from '../domain/login.ts';
 import type { RateLimits } from '../rate-limits.ts';
@@ -55,7 +54,7 @@ export const tokenRoutes: FastifyPluginAsyncTypebox<TokenRoutesOptions> = async 
     async (request) => {
       const { email, password, device_name: deviceName, token_format: format = 'jwt' } = request.body;
       await rateLimits.consume('loginPerIp', request.ip);
-      await rateLimits.consume('loginPerAccount', emailKey(email));
+      await rateLimits.consume('loginPerAccount', email);
       const { firstSession, ...tokens } = await login.login(
         email,
         password,
@@ -63,7 +62,7 @@ export const tokenRoutes: FastifyPluginAsyncTypebox<TokenRoutesOptions> = async 
         device(request, deviceName),
         requestContext(request),
       );
-      await rateLimits.reset('loginPerAccount', emailKey(email));
+      await rateLimits.reset('loginPerAccount', email);
       return body(tokens, firstSession);
     },
   );
