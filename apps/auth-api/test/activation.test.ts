@@ -142,6 +142,7 @@ describe('looking changes nothing', () => {
     expect(expiresAt).toBeGreaterThanOrEqual(before + 900_000);
     // The two apps and Redis each round to milliseconds.
     expect(expiresAt).toBeLessThanOrEqual(after + 900_000 + 5);
+    for (let times = 0; times < 20; times += 1) expect((await inspect(key)).json()).toEqual(response.json());
   });
 });
 

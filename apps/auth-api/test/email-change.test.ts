@@ -213,13 +213,12 @@ describe('a key', () => {
     expectProblem(await confirm(key), UNKNOWN);
   });
 
-  test('waits while the account is suspended', async () => {
+  test.each(['suspended_until', 'login_closed_until'])('waits while the account is closed: %s', async (column) => {
     const { email, key } = await asked();
-    const suspend = (until: string) =>
-      database.rows(`UPDATE users SET suspended_until = ${until} WHERE email = $1`, [email]);
-    await suspend("now() + interval '1 hour'");
+    const close = (until: string) => database.rows(`UPDATE users SET ${column} = ${until} WHERE email = $1`, [email]);
+    await close("now() + interval '1 hour'");
     expectProblem(await confirm(key), UNKNOWN);
-    await suspend('NULL');
+    await close('NULL');
     expect((await confirm(key)).statusCode).toBe(200);
   });
 });

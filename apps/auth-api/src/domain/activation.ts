@@ -7,13 +7,14 @@ import type { RequestContext } from './request-context.ts';
 export type DeadKey = { status: 'expired' | 'used' | 'unknown' | 'superseded' };
 
 export type KeyState =
-  | { status: 'pending'; expiresAt: Date; email: string; locale: string }
+  | { status: 'pending'; worksFor: number; expiresAt: Date; email: string; locale: string }
   | { status: 'expired'; locale: string }
   | { status: 'used' | 'unknown' | 'superseded' };
 
 /** A registration that waits, as the key that counts for it sees it. */
 interface Waiting {
-  activatesFor: number;
+  worksFor: number;
+  expiresAt: Date;
   userId: string;
   attempt: number;
   email: string;
@@ -46,18 +47,14 @@ export function createActivation({ keys, users, allowMail, onMailOwed }: Activat
     // A registration whose address meanwhile has an account can never be activated: for whoever clicks, the account is there.
     if (await users.hasAccount(user.emailKey)) return { status: 'used' };
     if (user.activationAttempt !== record.attempt) return { status: 'superseded' };
-    const { userId, attempt, worksFor: activatesFor } = record;
+    const { userId, attempt, worksFor, expiresAt } = record;
     const { email, locale } = user;
-    return { status: activatesFor > 0 ? 'pending' : 'expired', activatesFor, userId, attempt, email, locale };
+    return { status: worksFor > 0 ? 'pending' : 'expired', worksFor, expiresAt, userId, attempt, email, locale };
   }
 
   return {
-    /** Looks; changes nothing. @param now milliseconds, for the instant it expires at. */
-    async inspect(key: string, now: number): Promise<KeyState> {
-      const state = await look(key);
-      if (state.status !== 'pending') return state;
-      return { ...state, status: 'pending', expiresAt: new Date(now + state.activatesFor) };
-    },
+    /** Looks; changes nothing. */
+    inspect: (key: string): Promise<KeyState> => look(key),
 
     /** Spends the key: exactly one caller gets `activated`. */
     async activate(

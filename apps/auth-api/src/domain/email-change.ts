@@ -5,7 +5,7 @@ import { type SpentKey, worthOf } from './mailed-key.ts';
 import type { RequestContext } from './request-context.ts';
 
 export type EmailChangeState =
-  | { status: 'pending'; email: string; locale: string; expiresAt: Date }
+  | { status: 'pending'; email: string; locale: string; worksFor: number; expiresAt: Date }
   | { status: 'expired'; locale: string }
   | { status: 'used' | 'unknown' };
 
@@ -19,44 +19,41 @@ export interface EmailChangeOptions {
 }
 
 export function createEmailChange({ keys, changes, onMailOwed }: EmailChangeOptions) {
-  /** @param now milliseconds */
-  async function look(key: string, now: number) {
+  async function look(key: string) {
     const record = await keys.find(key);
     const user = record && (await changes.emailChangeState(record.userId));
     if (!record || !user) return { status: 'unknown' } as const;
-    const { newEmail, locale } = user;
-    const status = worthOf(record, { attempt: user.emailChangeAttempt, spent: user.emailChangeSpent });
+    const { newEmail, locale, closed } = user;
+    const status = worthOf(record, user);
     if (status !== 'pending') return { status, locale };
-    // While the account is suspended nothing about it changes.
-    const suspended = user.suspendedUntil !== null && user.suspendedUntil.getTime() > now;
-    return newEmail === null || suspended
+    // A closed account stays where it is: whoever moves it to another mailbox would have the next reset mailed there.
+    return newEmail === null || closed
       ? ({ status: 'unknown' } as const)
       : { status, ...record, email: newEmail, locale };
   }
 
   return {
-    /** Looks; changes nothing. @param now milliseconds, for the instant it expires at. */
-    async inspect(key: string, now: number): Promise<EmailChangeState> {
-      const state = await look(key, now);
+    /** Looks; changes nothing. */
+    async inspect(key: string): Promise<EmailChangeState> {
+      const state = await look(key);
       if (state.status === 'pending') {
-        const { status, email, locale, worksFor } = state;
-        return { status, email, locale, expiresAt: new Date(now + worksFor) };
+        const { status, email, locale, worksFor, expiresAt } = state;
+        return { status, email, locale, worksFor, expiresAt };
       }
       return state.status === 'expired' ? { status: 'expired', locale: state.locale } : { status: state.status };
     },
 
-    /** Spends the key: exactly one caller gets `changed`. @param now milliseconds */
+    /** Spends the key: exactly one caller gets `changed`. */
     async confirm(
       key: string,
-      now: number,
       context: RequestContext,
     ): Promise<{ status: 'changed'; user: { id: string; email: string } } | SpentKey> {
-      const state = await look(key, now);
+      const state = await look(key);
       if (state.status !== 'pending') return { status: state.status };
       const { userId, attempt, email } = state;
       if (!(await changes.changeEmail(userId, attempt, email, context))) {
         // Somebody was faster, with this key or to this address: say what they did.
-        const after = await look(key, now);
+        const after = await look(key);
         return { status: after.status === 'used' ? 'used' : 'unknown' };
       }
       onMailOwed();

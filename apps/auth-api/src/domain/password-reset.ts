@@ -8,7 +8,7 @@ import type { RequestContext } from './request-context.ts';
 import type { RevocationService } from './revocation.ts';
 
 export type ResetState =
-  | { status: 'pending'; expiresAt: Date; email: string; locale: string }
+  | { status: 'pending'; worksFor: number; expiresAt: Date; email: string; locale: string }
   | { status: 'expired'; locale: string }
   | { status: 'used' | 'unknown' };
 
@@ -50,11 +50,17 @@ export function createPasswordReset(options: PasswordResetOptions) {
       if (owed) onMailOwed();
     },
 
-    /** Looks; changes nothing. @param now milliseconds, for the instant it expires at. */
-    async inspect(key: string, now: number): Promise<ResetState> {
+    /** Looks; changes nothing. */
+    async inspect(key: string): Promise<ResetState> {
       const { status, record, user } = await look(key);
       if (status === 'pending') {
-        return { status, expiresAt: new Date(now + record.worksFor), email: user.email, locale: user.locale };
+        return {
+          status,
+          worksFor: record.worksFor,
+          expiresAt: record.expiresAt,
+          email: user.email,
+          locale: user.locale,
+        };
       }
       return status === 'expired' ? { status, locale: user.locale } : { status };
     },

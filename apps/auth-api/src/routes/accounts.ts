@@ -98,7 +98,7 @@ export const accountRoutes: FastifyPluginAsyncTypebox<AccountRoutesOptions> = as
     },
     async (request, reply) => {
       await rateLimits.consume('mailedKeyPerIp', request.ip);
-      const state = await activation.inspect(request.params.key, Date.now());
+      const state = await activation.inspect(request.params.key);
       if (state.status !== 'pending') throw dead(state);
       return reply
         .header('cache-control', 'no-store')

@@ -47,14 +47,13 @@ export const changeEmailPage: FastifyPluginAsyncTypebox<ChangeEmailPageOptions> 
     },
     async (request, reply) => {
       await rateLimits.consume('mailedKeyPerIp', request.ip);
-      const now = Date.now();
-      const state = await emailChange.inspect(request.params.key, now);
+      const state = await emailChange.inspect(request.params.key);
       const locale = 'locale' in state ? state.locale : undefined;
       if (state.status !== 'pending') {
         reply.code(DEAD[state.status].code);
         return htmlOf(DEAD[state.status].page, request, reply, locale);
       }
-      const validFor = (state.expiresAt.getTime() - now) / 1000;
+      const validFor = state.worksFor / 1000;
       return htmlOf({ name: 'confirmAddress', email: state.email, validFor }, request, reply, locale);
     },
   );
@@ -75,7 +74,7 @@ export const changeEmailPage: FastifyPluginAsyncTypebox<ChangeEmailPageOptions> 
     },
     async (request, reply) => {
       await rateLimits.consume('mailedKeyPerIp', request.ip);
-      const outcome = await emailChange.confirm(request.params.key, Date.now(), requestContext(request));
+      const outcome = await emailChange.confirm(request.params.key, requestContext(request));
       if (outcome.status === 'changed')
         return htmlOf({ name: 'addressConfirmed', email: outcome.user.email }, request, reply);
       reply.code(DEAD[outcome.status].code);

@@ -35,7 +35,7 @@ export const emailChangeRoutes: FastifyPluginAsyncTypebox<EmailChangeRoutesOptio
     },
     async (request) => {
       await rateLimits.consume('mailedKeyPerIp', request.ip);
-      const outcome = await emailChange.confirm(request.params.key, Date.now(), requestContext(request));
+      const outcome = await emailChange.confirm(request.params.key, requestContext(request));
       if (outcome.status !== 'changed') throw new Problem(`email_change_key_${outcome.status}`);
       return { user: outcome.user };
     },

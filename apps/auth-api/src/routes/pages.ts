@@ -100,12 +100,11 @@ export const pageRoutes: FastifyPluginAsyncTypebox<PageRoutesOptions> = async (
       },
       async (request, reply) => {
         await rateLimits.consume('mailedKeyPerIp', request.ip);
-        const now = Date.now();
-        const state = await activation.inspect(request.params.key, now);
+        const state = await activation.inspect(request.params.key);
         reply.code(STATUS_OF[state.status]);
         const locale = 'locale' in state ? state.locale : undefined;
         if (state.status !== 'pending') return htmlOf({ name: state.status }, request, reply, locale);
-        const validFor = (state.expiresAt.getTime() - now) / 1000;
+        const validFor = state.worksFor / 1000;
         return htmlOf({ name: 'pending', email: state.email, validFor }, request, reply, locale);
       },
     );

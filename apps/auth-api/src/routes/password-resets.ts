@@ -60,7 +60,7 @@ export const passwordResetRoutes: FastifyPluginAsyncTypebox<PasswordResetRoutesO
     },
     async (request, reply) => {
       await rateLimits.consume('mailedKeyPerIp', request.ip);
-      const state = await passwordReset.inspect(request.params.key, Date.now());
+      const state = await passwordReset.inspect(request.params.key);
       if (state.status !== 'pending') throw dead(state);
       return reply.header('cache-control', 'no-store').send({ expires_at: state.expiresAt.toISOString() });
     },

@@ -58,13 +58,12 @@ export const resetPasswordPage: FastifyPluginAsyncTypebox<ResetPasswordPageOptio
     },
     async (request, reply) => {
       await rateLimits.consume('mailedKeyPerIp', request.ip);
-      const now = Date.now();
-      const state = await passwordReset.inspect(request.params.key, now);
+      const state = await passwordReset.inspect(request.params.key);
       if (state.status !== 'pending') {
         reply.code(DEAD[state.status].code);
         return htmlOf(DEAD[state.status].page, request, reply, localeOf(state));
       }
-      const validFor = (state.expiresAt.getTime() - now) / 1000;
+      const validFor = state.worksFor / 1000;
       return htmlOf({ name: 'choosePassword', email: state.email, validFor }, request, reply, state.locale);
     },
   );
@@ -92,8 +91,7 @@ export const resetPasswordPage: FastifyPluginAsyncTypebox<ResetPasswordPageOptio
       await rateLimits.consume('mailedKeyPerIp', request.ip);
       const { key } = request.params;
       const { new_password: newPassword } = request.body;
-      const now = Date.now();
-      const state = await passwordReset.inspect(key, now);
+      const state = await passwordReset.inspect(key);
       const outcome = state.status !== 'pending' ? state : await attempt(key, newPassword, requestContext(request));
       if (outcome.status === 'reset') return htmlOf({ name: 'passwordSet' }, request, reply, localeOf(state));
       if (outcome.status === 'weak' && state.status === 'pending') {

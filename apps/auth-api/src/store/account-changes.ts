@@ -25,6 +25,17 @@ export interface ProfileChange {
   locale?: string;
 }
 
+/** What a key of a change of address is looked at with. */
+interface EmailChangeRecord {
+  /** null: none is waited for, or it has an account of its own. */
+  newEmail: string | null;
+  locale: string;
+  attempt: number;
+  spent: number;
+  /** Suspended, or cut off until an instant to come. */
+  closed: boolean;
+}
+
 export type AccountChanges = ReturnType<typeof createAccountChanges>;
 
 export function createAccountChanges(db: Database) {
@@ -166,17 +177,12 @@ export function createAccountChanges(db: Database) {
       return mails > 0;
     },
 
-    async emailChangeState(userId: string) {
-      return db.user.findUnique({
-        where: { id: userId },
-        select: {
-          newEmail: true,
-          locale: true,
-          emailChangeAttempt: true,
-          emailChangeSpent: true,
-          suspendedUntil: true,
-        },
-      });
+    async emailChangeState(userId: string): Promise<EmailChangeRecord | undefined> {
+      const [state] = await db.$queryRaw<EmailChangeRecord[]>`
+        SELECT new_email AS "newEmail", locale, email_change_attempt AS attempt, email_change_spent AS spent,
+          coalesce(greatest(login_closed_until, suspended_until) > now(), false) AS closed
+        FROM users WHERE id = ${userId}::uuid`;
+      return state;
     },
 
     /**
@@ -193,7 +199,8 @@ export function createAccountChanges(db: Database) {
             FROM users AS before
             WHERE users.id = ${userId}::uuid AND before.id = users.id
               AND users.email_change_attempt = ${attempt} AND users.email_change_spent <> ${attempt}
-              AND users.new_email = ${newEmail} AND coalesce(users.suspended_until, now()) <= now()
+              AND users.new_email = ${newEmail}
+              AND coalesce(greatest(users.login_closed_until, users.suspended_until), now()) <= now()
             RETURNING users.id, before.email, users.locale
           ), audited AS (
             ${auditInsertFrom('changed', 'user.email_changed', context)}

@@ -8,6 +8,8 @@ export interface MailKeyRecord {
   attempt: number;
   /** Milliseconds it still works; zero or less: it has expired. */
   worksFor: number;
+  /** The same as an instant of Redis's clock: to be shown, not compared. */
+  expiresAt: Date;
 }
 
 export type MailKeyStore = ReturnType<typeof createMailKeyStore>;
@@ -25,14 +27,14 @@ export function createMailKeyStore(redis: RedisConnection, nameOf: (sha256: stri
     async find(key: string): Promise<MailKeyRecord | undefined> {
       if (!KEY.test(key)) return undefined;
       const name = nameOf(hash('sha256', key, 'base64url'));
-      const [record, left] = await Promise.all([redis.get(name), redis.pttl(name)]);
-      if (record === null || left < 0) return undefined;
+      const [record, left, end] = await Promise.all([redis.get(name), redis.pttl(name), redis.pexpiretime(name)]);
+      if (record === null || left < 0 || end < 0) return undefined;
       const { user_id, attempt, renewal_ms } = JSON.parse(record) as {
         user_id: string;
         attempt: number;
         renewal_ms: number;
       };
-      return { userId: user_id, attempt, worksFor: left - renewal_ms };
+      return { userId: user_id, attempt, worksFor: left - renewal_ms, expiresAt: new Date(end - renewal_ms) };
     },
   };
 }
