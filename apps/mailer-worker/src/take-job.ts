@@ -42,8 +42,9 @@ interface Try {
   isAside: boolean;
 }
 
-/** @returns the processor: `token` holds the job's lock, the signal aborts the try. */
 export function createJobTaker({ deliver, ledger, server, report, patience, slow }: JobTakerParts) {
+  const underway = new Map<Try, Promise<unknown>>();
+
   /** Delivers and says so. */
   async function attempt(one: Try): Promise<Delivered> {
     const { id = '', name, data: payload } = one.job;
@@ -118,29 +119,6 @@ export function createJobTaker({ deliver, ledger, server, report, patience, slow
     throw new SetAside();
   }
 
-  return async (job: Job, token: string | undefined, signal: AbortSignal | undefined): Promise<void> => {
-    const domain = domainOf(textOf(job, 'to') ?? '');
-    if (slow.isFull(domain)) return throwDelayed(job, token, SLOW_DOMAIN.retryAfter);
-
-    const one: Try = {
-      job,
-      domain,
-      isLastAttempt: job.attemptsMade + 1 >= (job.opts.attempts ?? 1),
-      report: report(job),
-      aborter: new AbortController(),
-      step: 'prepare',
-      isAside: false,
-    };
-    signal?.addEventListener('abort', () => one.aborter.abort(signal.reason), { once: true });
-    const going = attempt(one);
-    const over = new AbortController();
-    const end = await Promise.race([going, lookAfter(one, going, over.signal)])
-      .catch((error: unknown) => throwFailure(error, job, token))
-      .finally(() => over.abort());
-    if (end === 'aside') return throwSetAside(one, token);
-    if (end.outcome === 'paced') return throwDelayed(job, token, end.wait);
-  };
-
   /** Tells BullMQ of a try that failed. */
   async function throwFailure(error: unknown, job: Job, token: string | undefined): Promise<never> {
     if (!(error instanceof DeliveryFailed)) throw error;
@@ -153,6 +131,53 @@ export function createJobTaker({ deliver, ledger, server, report, patience, slow
     // Redis keeps the message and the stack of what is thrown here; a DeliveryFailed holds nothing secret.
     throw error.permanent ? new UnrecoverableError(error.message) : error;
   }
+
+  /** Looks after the try while its job is held, and tells BullMQ how that ends. */
+  async function hold(one: Try, going: Promise<Delivered>, token: string | undefined): Promise<void> {
+    const { job } = one;
+    const over = new AbortController();
+    const end = await Promise.race([going, lookAfter(one, going, over.signal)])
+      .finally(() => over.abort())
+      .catch((error: unknown) => throwFailure(error, job, token));
+    if (end === 'aside') return throwSetAside(one, token);
+    if (end.outcome === 'paced') return throwDelayed(job, token, end.wait);
+  }
+
+  return {
+    /** BullMQ's processor. @param token holds the job's lock. */
+    async take(job: Job, token: string | undefined): Promise<void> {
+      const domain = domainOf(textOf(job, 'to') ?? '');
+      if (slow.isFull(domain)) return throwDelayed(job, token, SLOW_DOMAIN.retryAfter);
+
+      const one: Try = {
+        job,
+        domain,
+        isLastAttempt: job.attemptsMade + 1 >= (job.opts.attempts ?? 1),
+        report: report(job),
+        aborter: new AbortController(),
+        step: 'prepare',
+        isAside: false,
+      };
+      const going = attempt(one);
+      const held = hold(one, going, token);
+      underway.set(
+        one,
+        Promise.allSettled([going, held]).finally(() => underway.delete(one)),
+      );
+      return held;
+    },
+
+    /** Mails under way: their jobs are held, or they are set aside. */
+    underway: (): number => underway.size,
+
+    /** Resolves when none of those under way now is any more. */
+    ended: (): Promise<unknown> => Promise.all(underway.values()),
+
+    /** Ends their conversations. */
+    letGo(): void {
+      for (const { aborter } of underway.keys()) aborter.abort();
+    },
+  };
 }
 
 /** Has the job come back after so many milliseconds, with no attempt used up. */

@@ -96,33 +96,22 @@ export function buildWorker(setup: WorkerSetup) {
     return Promise.race([queueState(queue), tooLong]);
   });
 
-  let underway = 0;
-  const worker = new Worker(
-    MAIL_QUEUE,
-    // Three parameters: BullMQ passes the signal only to a function that declares it.
-    async (job: Job, token: string | undefined, signal: AbortSignal | undefined) => {
-      underway += 1;
-      await takeJob(job, token, signal).finally(() => {
-        underway -= 1;
-      });
+  const worker = new Worker(MAIL_QUEUE, (job: Job, token: string | undefined) => jobs.take(job, token), {
+    ...queueOptions,
+    autorun: false,
+    concurrency: slots,
+    lockDuration: LOCK,
+    stalledInterval: STALL_CHECK,
+    // After a lost connection; BullMQ's 15 s are more than the 10 s within which a worker goes on.
+    runRetryDelay: 1_000,
+    // A worker that dies says nothing about the mail: never give it up for that.
+    maxStalledCount: Number.MAX_SAFE_INTEGER,
+    settings: {
+      // A mail set aside comes back no sooner than its conversation has ended; later, if it is as late as any other would be.
+      backoffStrategy: (attemptsMade, _type, error) =>
+        Math.max(backoff(attemptsMade), error instanceof SetAside ? patience.comesBackAfter : 0),
     },
-    {
-      ...queueOptions,
-      autorun: false,
-      concurrency: slots,
-      lockDuration: LOCK,
-      stalledInterval: STALL_CHECK,
-      // After a lost connection; BullMQ's 15 s are more than the 10 s within which a worker goes on.
-      runRetryDelay: 1_000,
-      // A worker that dies says nothing about the mail: never give it up for that.
-      maxStalledCount: Number.MAX_SAFE_INTEGER,
-      settings: {
-        // A mail set aside comes back no sooner than its conversation has ended; later, if it is as late as any other would be.
-        backoffStrategy: (attemptsMade, _type, error) =>
-          Math.max(backoff(attemptsMade), error instanceof SetAside ? patience.comesBackAfter : 0),
-      },
-    },
-  );
+  });
   const server = createMailServerWatch({
     verify: transport.verify,
     // Not waiting for the jobs under way: it is one of them that asks.
@@ -130,7 +119,7 @@ export function buildWorker(setup: WorkerSetup) {
     resume: () => void worker.resume(),
     logger,
   });
-  const takeJob = createJobTaker({
+  const jobs = createJobTaker({
     deliver,
     ledger,
     server,
@@ -166,16 +155,18 @@ export function buildWorker(setup: WorkerSetup) {
     },
 
     /**
-     * Takes no more jobs, lets the mails in flight finish within a bound, then lets go: what is not finished by then goes back to the queue,
-     * or, without Redis, is taken up by another worker once its lock has run out. Always resolves.
+     * Takes no more jobs, lets the mails in flight, those set aside too, finish within a bound, then lets go: what is not finished by then
+     * goes back to the queue, or, without Redis, is taken up by another worker once its lock has run out. Always resolves.
      */
     async close(): Promise<void> {
       server.close();
-      const drained = Promise.all([worker.close(), queue.close()]).catch((error: unknown) => outage('queue', error));
+      const drained = Promise.all([worker.close(), queue.close()])
+        .catch((error: unknown) => outage('queue', error))
+        .then(jobs.ended);
       // Without Redis nothing can be handed back, and with no mail in flight there is nothing to wait for.
-      if (!(await within(LET_GO, drained)) && underway > 0 && !(await within(DRAIN - LET_GO, drained))) {
-        logger.warn({ mails: underway }, 'mails in flight did not finish in time, letting go of them');
-        worker.cancelAllJobs('the worker is stopping');
+      if (!(await within(LET_GO, drained)) && jobs.underway() > 0 && !(await within(DRAIN - LET_GO, drained))) {
+        logger.warn({ mails: jobs.underway() }, 'mails in flight did not finish in time, letting go of them');
+        jobs.letGo();
         await within(LET_GO, drained);
       }
       transport.close();

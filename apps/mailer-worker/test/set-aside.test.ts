@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { DeliveryFailed } from '../src/deliver.ts';
 import { pacing } from '../src/pacing.ts';
 import { createSendLedger } from '../src/send-ledger.ts';
+import { CLOSE_WITHIN } from '../src/worker.ts';
 import { createHarness, type Harness } from './harness.ts';
 
 let harness: Harness;
@@ -122,6 +123,28 @@ it('a mail accepted while its last attempt is set aside has not failed', async (
   await harness.settled(id);
   expect(outcomes(id)).toEqual(['accepted', 'already_accepted']);
   expect(harness.catcher.mails(to)).toHaveLength(1);
+});
+
+it('a worker told to stop waits for the mails set aside as for the others, and notes how they ended', async () => {
+  answers('data', 2_000);
+  const worker = await harness.start({ backoff: () => 20, patience: SOON });
+  const { id, to } = await harness.add('activation');
+  await vi.waitFor(async () => expect(await harness.queue.getJobState(id)).toBe('delayed'), 10_000);
+  await worker.close();
+  expect(harness.catcher.mails(to)).toHaveLength(1);
+  expect(await harness.redis.get(harness.keys.mailLedger(id))).toBe('accepted');
+  expect(outcomes(id)).toEqual(['accepted']);
+});
+
+it('a worker told to stop lets go in time of a mail set aside whose server does not answer', async () => {
+  answers('rcpt', 60_000);
+  const worker = await harness.start({ backoff: () => 20, patience: { ...SOON, endedWithin: 60_000 } });
+  const { id } = await harness.add('activation');
+  await vi.waitFor(async () => expect(await harness.queue.getJobState(id)).toBe('delayed'), 10_000);
+  const told = performance.now();
+  await worker.close();
+  expect(performance.now() - told).toBeLessThan(CLOSE_WITHIN);
+  expect(said(id)).toContain('mail not accepted, will be tried again');
 });
 
 describe('what is noted of a mail that failed while its job was away', () => {
