@@ -12,6 +12,7 @@
  */
 import { createParser, type EventSourceMessage } from 'eventsource-parser';
 import { type ClientCredentials, createClientToken } from './client-token.ts';
+import { createClockWatch, createReport } from './report.ts';
 import { createRevoked, type Epoch, type Revocations, readLine } from './revoked.ts';
 
 /** Milliseconds, as REVOCATION_LAG_MAX_MS. */
@@ -50,6 +51,8 @@ export function revocationFeed({
   lagMax = LAG_MAX,
   onError = () => undefined,
 }: RevocationFeedOptions): RevocationFeed {
+  const report = createReport(onError);
+  const compareClocks = createClockWatch(report);
   const revoked = createRevoked();
   const tokens = tokenSource(url, auth);
   let lastEventId = '';
@@ -113,6 +116,7 @@ export function revocationFeed({
     });
     if (response.status === 401) tokens.refused();
     if (!response.ok || !response.body) throw new Error(`${url} answers ${response.status}`);
+    compareClocks(Date.parse(response.headers.get('date') ?? ''));
     const parser = createParser({
       maxBufferSize: LARGEST_EVENT,
       onEvent: (event) => hear(event, asked),
@@ -145,7 +149,7 @@ export function revocationFeed({
     try {
       await connect(controller);
     } catch (error) {
-      if (!closed) onError(error instanceof Error ? error : new Error(String(error)));
+      if (!closed) report(error);
     } finally {
       clearInterval(watching);
       controller.abort();

@@ -2,6 +2,7 @@
 import { createPublicKey, type JsonWebKey } from 'node:crypto';
 import { VerifyError } from './errors.ts';
 import type { Algorithm, VerificationKey } from './jwt.ts';
+import { createReport } from './report.ts';
 
 /** RFC 7517 section 4. */
 export interface Jwk {
@@ -92,6 +93,7 @@ export interface RemoteKeySetOptions {
 }
 
 export function remoteKeySet({ url, window, onError, onKeyGone }: RemoteKeySetOptions): KeySet {
+  const report = createReport(onError);
   let keys: Map<string, VerificationKey> | undefined;
   let fetching: Promise<void> | undefined;
   let fetchedAt = Number.NEGATIVE_INFINITY;
@@ -132,7 +134,7 @@ export function remoteKeySet({ url, window, onError, onKeyGone }: RemoteKeySetOp
     fetching ??= load()
       .catch((error: Error) => {
         failure = error;
-        if (!closing.signal.aborted) onError(error);
+        if (!closing.signal.aborted) report(error);
         return 0;
       })
       .then((seconds) => {

@@ -1,5 +1,6 @@
 /** The revocations as the issuer's Redis holds them: for verifiers inside the trusted network. */
 import { type Cluster, Redis, type RedisOptions } from 'ioredis';
+import { createReport } from './report.ts';
 import { createRevocationCopy, type RevocationCopy } from './revocation-copy.ts';
 
 /** Milliseconds, as REVOCATION_LAG_MAX_MS. */
@@ -47,7 +48,7 @@ export function revocationsInRedis(options: RevocationsInRedisOptions): Revocati
             redisOptions: follower,
           })
         : (redis as Redis).duplicate(follower);
-  connection.on('error', onError);
+  connection.on('error', createReport(onError));
   const copy = createRevocationCopy({
     redis: connection,
     stream: `${prefix}:{revocations}`,

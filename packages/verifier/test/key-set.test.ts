@@ -142,6 +142,22 @@ test('a set is fetched anew after five minutes, if it may be kept for a day too,
   await expect(verifier.verify(goodToken(key))).resolves.toBeDefined();
 });
 
+test('what onError throws keeps no key from being fetched', async () => {
+  const warned = vi.spyOn(process, 'emitWarning').mockReturnValue();
+  const { state, verifier, errors } = await issuer({ window: 20, maxAge: 0 });
+  const [key = testKey()] = state.keys;
+  await verifier.verify(goodToken(key));
+  errors.push = () => {
+    throw new Error('of the listener');
+  };
+  state.status = 500;
+  await vi.waitFor(() => expect(warned).toHaveBeenCalledWith(new Error('of the listener')));
+  state.status = 200;
+  const next = testKey();
+  state.keys = [next];
+  await vi.waitFor(() => verifier.verify(goodToken(next)), 5000);
+});
+
 test('one that was never there is 503, not a refusal of the token', async () => {
   const verifier = createVerifier({
     issuer: ISSUER,
