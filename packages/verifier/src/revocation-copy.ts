@@ -12,6 +12,7 @@
  */
 import type { Cluster, Redis } from 'ioredis';
 import { readEntry } from './log-entry.ts';
+import { createClockWatch, createCondition, createReport } from './report.ts';
 import { createRevoked, type Epoch, type Microseconds, type Revocation, type Revocations } from './revoked.ts';
 
 export type { Epoch, Revocation, TokenIdentity } from './revoked.ts';
@@ -95,6 +96,10 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
   const { redis, stream, epochKey, lagMax, onError, onEpochLost, onEntry } = options;
   /** Four silences fit into what is tolerated. */
   const block = Math.max(1, Math.min(LONGEST_BLOCK, Math.floor(lagMax / 4)));
+  const report = createReport(onError);
+  /** That an epoch has to begin, which nobody here may. */
+  const mustBegin = createCondition(report);
+  const compareClocks = createClockWatch(report);
   const revoked = createRevoked();
   let position = '0-0';
   /** The second until which the entry at `position` matters and stays in the log. */
@@ -107,8 +112,6 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
   let recognised = false;
   let doubts = 0;
   let heardAt = Number.NEGATIVE_INFINITY;
-  /** Whether it was said that an epoch has to begin, which nobody here may. */
-  let saidLost = false;
   let closed = false;
   /** While the log is copied, the next part of it: asked for before it is needed, and without a look at which Redis this is. */
   let ahead: Question | undefined;
@@ -136,10 +139,11 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
         // After them: what takes an entry away has written another one.
         .xinfo('STREAM', stream)
         .role()
+        .time()
         .exec()) ?? [];
     // The log may have been trimmed to nothing, or not begun.
     for (const [error] of replies) if (error && !error.message.includes('no such key')) throw error;
-    const [hash = [], entries = [], ours = [], info = [], role = []] = replies.map(([error, value]) =>
+    const [hash = [], entries = [], ours = [], info = [], role = [], time = []] = replies.map(([error, value]) =>
       error ? [] : (value as unknown[]),
     );
     if (role[0] !== 'master') {
@@ -147,6 +151,7 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
       reconnect();
       throw new Error('this Redis is a replica: what it says may be old');
     }
+    compareClocks(Number(time[0]) * 1000);
     const [id, born] = hash as (string | null)[];
     return {
       found: id && born ? { id, born: Number(born) } : undefined,
@@ -197,9 +202,7 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     const read = Math.max(millisecondsOf(lastKnown().id), millisecondsOf(highWater?.position ?? NONE.id));
     const knownUntil = Math.max(read, Math.floor(latestBirth() / 1000));
     if (!onEpochLost) {
-      const what = found ? 'this Redis is older than what was read of it' : `there is no epoch at ${epochKey}`;
-      if (!saidLost) onError(new Error(what));
-      saidLost = true;
+      mustBegin(found ? 'this Redis is older than what was read of it' : `there is no epoch at ${epochKey}`);
       return;
     }
     if (await onEpochLost(found, knownUntil, last)) return;
@@ -218,7 +221,7 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
       await loseEpoch(found, lacking ?? NONE);
       return false;
     }
-    saidLost = false;
+    mustBegin(undefined);
     const another = found.id !== revoked.epoch()?.id;
     if (another) {
       revoked.begin(found);
@@ -295,7 +298,7 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
         else await new Promise((resolve) => setTimeout(resolve, RETRY));
       } catch (error) {
         if (closed) return;
-        onError(error instanceof Error ? error : new Error(String(error)));
+        report(error);
         await new Promise((resolve) => setTimeout(resolve, RETRY));
       }
     }

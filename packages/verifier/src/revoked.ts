@@ -130,10 +130,12 @@ export function createRevoked() {
 
     /**
      * Forgets what has expired, a part at a time.
-     * @param now second, by the clock of Redis: a step of this host's clock must not make a revoked token good again.
+     * @param redisNow second, by the clock of Redis. What both that one and this host's say is over is forgotten: a step of neither must make a
+     * revoked token good again. A host whose clock stands in the past forgets nothing: for that long it takes dead tokens for good.
      * @param added how many lines came: more are looked at than that, so that it never falls behind.
      */
-    sweep(now: number, added: number): void {
+    sweep(redisNow: number, added: number): void {
+      const now = Math.min(redisNow, Date.now() / 1000);
       for (const sweep of sweeps) sweep(now, STRIDE + 2 * added);
       // Up to four slots an id.
       sessions.sweep(now, STRIDE + 8 * added);

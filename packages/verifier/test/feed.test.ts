@@ -111,3 +111,51 @@ test.each([
   await vi.waitFor(() => expect(errors.length).toBeGreaterThan(0), 5000);
   expect(new Set(posted)).toEqual(new Set([tokens]));
 });
+
+test('a step of the clock of Redis makes no revoked token good again', async () => {
+  const now = Date.now();
+  const until = Math.floor(now / 1000) + 600;
+  const url = await issuerOf((_request, response) => {
+    response.writeHead(200, EVENT_STREAM);
+    response.write(
+      `${BEGIN}${event('revoked', [{ sid: 'phone', from: 0, until }])}${event('complete', {}, `epoch/${now}-0`)}`,
+    );
+    const ahead = now + 3_600_000;
+    response.write(event('revoked', [{ sid: 'laptop', from: 0, until: until + 3600 }], `epoch/${ahead}-0`));
+    response.write(event('alive', { at: 0 }));
+  });
+  const { feed } = feedOf(url);
+  await vi.waitFor(() => expect(feed.fresh()).toBe(true), 5000);
+  expect([feed.denies(issued('phone')), feed.denies(issued('laptop'))]).toEqual([true, true]);
+});
+
+test('what onError throws does not end the feed', async () => {
+  const warned = vi.spyOn(process, 'emitWarning').mockReturnValue();
+  let asked = 0;
+  const url = await issuerOf((_request, response) => {
+    asked += 1;
+    response.writeHead(asked === 1 ? 503 : 200, EVENT_STREAM);
+    if (asked === 1) response.end();
+    else response.write(`${BEGIN}${event('complete', {}, 'epoch/1-0')}${event('alive', { at: 0 })}`);
+  });
+  const { feed } = feedOf(url, {
+    onError() {
+      throw new Error('of the listener');
+    },
+  });
+  await vi.waitFor(() => expect(feed.fresh()).toBe(true), 5000);
+  expect(warned).toHaveBeenCalledWith(new Error('of the listener'));
+});
+
+test('a host whose clock is so far behind that it takes dead tokens for good says so, once', async () => {
+  const lead = [50, 70, 3600, 0];
+  let asked = 0;
+  const url = await issuerOf((_request, response) => {
+    const date = new Date(Date.now() + (lead[asked] ?? 0) * 1000).toUTCString();
+    asked += 1;
+    response.writeHead(200, { ...EVENT_STREAM, date }).end();
+  });
+  const { errors } = feedOf(url);
+  await vi.waitFor(() => expect(asked).toBeGreaterThan(lead.length), { timeout: 5000, interval: 1 });
+  expect(errors).toEqual([expect.stringMatching(/^the clock of this host is (69|70) s behind/)]);
+});

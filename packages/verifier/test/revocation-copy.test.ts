@@ -162,6 +162,22 @@ test('a connection that is cut is made again, from where the copy had got to', a
   expect(copy.denies(token('before'))).toBe(true);
 });
 
+test('what onError throws does not end the copy', async () => {
+  const warned = vi.spyOn(process, 'emitWarning').mockReturnValue();
+  await writer.del(epochKey);
+  await writer.set(epochKey, 'in the way');
+  const { copy } = copyOfTheLog(server.url, {
+    onError() {
+      throw new Error('of the listener');
+    },
+  });
+  copy.start();
+  await vi.waitFor(() => expect(warned).toHaveBeenCalledWith(new Error('of the listener')));
+  await writer.del(epochKey);
+  await beginEpoch();
+  await vi.waitFor(() => expect(copy.fresh()).toBe(true));
+});
+
 test('a client that gives up its connection for good is told to go on, until the copy is closed', async () => {
   const redis = new Redis(server.url, { retryStrategy: () => null });
   redis.on('error', () => {});
@@ -207,6 +223,35 @@ test('a step of the host’s clock makes no revoked token good again', async () 
   await revoke('laptop');
   await vi.waitFor(() => expect(copy.denies(token('laptop'))).toBe(true));
   expect(copy.denies(token('phone'))).toBe(true);
+});
+
+test('a step of the clock of Redis makes no revoked token good again', async () => {
+  const { copy } = await startedCopy();
+  await revoke('phone');
+  await vi.waitFor(() => expect(copy.denies(token('phone'))).toBe(true));
+  await writer.xadd(stream, `${Date.now() + 3_600_000}-0`, 'sid', `${inTenMinutes() + 3600} 0 laptop`);
+  await vi.waitFor(() => expect(copy.denies(token('laptop'))).toBe(true));
+  expect(copy.denies(token('phone'))).toBe(true);
+});
+
+test('a host whose clock is so far behind that it takes dead tokens for good says so, once, and until then forgets nothing', async () => {
+  const errors: string[] = [];
+  const { copy } = copyOfTheLog(server.url, { onError: ({ message }) => errors.push(message) });
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() - 60_000 + 5000 });
+  onTestFinished(() => void vi.useRealTimers());
+  copy.start();
+  await vi.waitFor(() => expect(copy.fresh()).toBe(true), { timeout: 10_000, interval: 1 });
+  expect(errors).toEqual([]);
+  vi.setSystemTime(started - 3_600_000);
+  // Over for Redis, but not for this host.
+  await revoke('phone', Math.floor(started / 1000) - 60);
+  await revoke('laptop');
+  await vi.waitFor(() => expect([copy.denies(token('phone')), copy.denies(token('laptop'))]).toEqual([true, true]));
+  await vi.waitFor(() => expect(errors).toEqual([expect.stringContaining('behind')]));
+  vi.useRealTimers();
+  await revoke('tablet');
+  await vi.waitFor(() => expect(copy.denies(token('phone'))).toBe(false));
+  expect(errors.length).toBe(1);
 });
 
 test('what this process has written itself is refused at once', async () => {
