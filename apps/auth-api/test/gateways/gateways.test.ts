@@ -105,12 +105,23 @@ describe.each(found)('$gateway.program', ({ gateway, path }) => {
       const disguised = [
         ...['/reports', '/reports?x=/public/', '/%72eports/1', '/./reports/1', '//reports/1', '/reports/../reports/1'],
         ...['/public/../reports/1', '/public/%2e%2e/reports/1', '/public/..%2freports/1', '/public/.%2e//reports/1'],
+        // A servlet container takes what follows a ; for a parameter, and out.
+        ...[
+          '/public/..;/reports/1',
+          '/public/..;x=1/reports/1',
+          '/public/%2e%2e%3b/reports/1',
+          '/public/..%3B/reports/1',
+        ],
+        ...['/things/..;/reports/1', '/reports;x/1', '/reports%3bx/1', '/;/reports/1'],
       ];
       for (const path of disguised) {
         const { status } = await ask(port, path, { token });
         expect([path, status]).toEqual([path, expect.toSatisfy((code: number) => code === 403 || code === 400)]);
       }
       expect(service.takePassed()).toEqual([]);
+      // In a query it is a character like any other.
+      expect((await ask(port, '/things?x=1;y=2', { token })).status).toBe(200);
+      expect(service.takePassed()).toMatchObject([{ url: '/things?x=1;y=2' }]);
 
       const client = await addClient(side.databaseUrl, 'reports:read');
       const answer = await ask(port, '/reports/1', { token: await clientToken(api, client) });

@@ -16,7 +16,10 @@ describe('traefik', () => {
   const { http } = read(providers.file.filename) as {
     http: {
       middlewares: Record<string, { headers?: { customRequestHeaders: Record<string, string> }; forwardAuth?: object }>;
-      routers: Record<string, { rule: string; middlewares?: string[]; service: string; entryPoints: string[] }>;
+      routers: Record<
+        string,
+        { rule: string; priority: number; middlewares?: string[]; service: string; entryPoints: string[] }
+      >;
       services: Record<string, unknown>;
     };
   };
@@ -37,7 +40,15 @@ describe('traefik', () => {
   });
 
   test('asks auth-api on every router but the open one, hands it the token alone, and takes the identity from it alone', () => {
-    for (const { rule, middlewares = [], service, entryPoints: points } of Object.values(http.routers)) {
+    const { parameters, ...routers } = http.routers;
+    expect(parameters).toEqual({
+      entryPoints: ['web'],
+      rule: 'PathRegexp(`;`)',
+      priority: 3,
+      service: 'noop@internal',
+    });
+    for (const { rule, priority, middlewares = [], service, entryPoints: points } of Object.values(routers)) {
+      expect([rule, priority < 3]).toEqual([rule, true]);
       const asked = middlewares.map((name) => http.middlewares[name]?.forwardAuth).filter((found) => found);
       expect([rule, asked.length]).toEqual([rule, rule.includes('/public/') ? 0 : 1]);
       expect(http.services).toHaveProperty(service);
@@ -134,13 +145,14 @@ describe('envoy', () => {
     ]);
   });
 
-  test('refuses an encoded character that needs no encoding, and no other', () => {
+  test('refuses an encoded character that needs no encoding, a semicolon however it is written, and no other', () => {
     const pattern = new RegExp(`^(?:${routes[0]?.match.safe_regex?.regex})$`);
     for (let code = 0; code < 256; code += 1) {
       const hex = code.toString(16).padStart(2, '0');
       const unreserved = /^[A-Za-z0-9._~-]$/.test(String.fromCharCode(code));
       for (const encoded of [`/%${hex}eports`, `/a%${hex.toUpperCase()}`])
-        expect([encoded, pattern.test(encoded)]).toEqual([encoded, unreserved]);
+        expect([encoded, pattern.test(encoded)]).toEqual([encoded, unreserved || hex === '3b']);
     }
+    expect(pattern.test('/public/..;/reports/1')).toBe(true);
   });
 });
