@@ -21,6 +21,7 @@ interface Service {
   stop_grace_period?: string;
   networks: string[];
   ports?: string[];
+  logging?: { driver: string };
 }
 
 const text = readFileSync(join(repositoryRoot, 'infra/compose.yaml'), 'utf8');
@@ -69,6 +70,10 @@ test('it runs the whole set: two of each app behind nginx, the stores, a mail se
   ]);
 });
 
+test('what the command line prints, the secret of a new client among it, goes to who called it and into no log', () => {
+  expect(service('cli').logging).toEqual({ driver: 'none' });
+});
+
 test('what is ours runs without rights and cannot write; every image of others has an exact version', () => {
   for (const [name, one] of Object.entries(services)) {
     if (one.build) {
@@ -90,18 +95,19 @@ test('what writes although it runs read-only has a place to; the command line ru
 
 test('nginx tells auth-api who asks, wherever it passes a request on, whatever the client says', () => {
   const nginx = readFileSync(join(repositoryRoot, 'infra/nginx/nginx.conf'), 'utf8');
-  const passing = [...nginx.matchAll(/^ {4}location (?:.|\n)*?^ {4}\}/gm)].filter(([text]) =>
-    text.includes('proxy_pass'),
-  );
-  expect(passing).toHaveLength(2);
-  for (const [location] of passing)
-    for (const line of [
-      'proxy_set_header X-Forwarded-For $remote_addr;',
-      'proxy_set_header X-Forwarded-Proto $scheme;',
-      'proxy_set_header X-Request-Id $request_id;',
-      'proxy_connect_timeout 2s;',
-    ])
-      expect(location).toContain(line);
+  const locations = [...nginx.matchAll(/^ {4}location (?:.|\n)*?^ {4}\}/gm)].map(([text]) => text);
+  const passing = locations.filter((text) => text.includes('proxy_pass'));
+  expect(passing).toHaveLength(3);
+  // For the server, and so for each location without a line of its own: with one it would inherit none.
+  const server = nginx.slice(nginx.indexOf('  server {'), nginx.indexOf(locations[0] ?? ''));
+  for (const line of [
+    'proxy_set_header X-Forwarded-For $remote_addr;',
+    'proxy_set_header X-Forwarded-Proto $scheme;',
+    'proxy_set_header X-Request-Id $request_id;',
+    'proxy_connect_timeout 2s;',
+  ])
+    expect(server).toContain(`\n    ${line}\n`);
+  for (const location of passing) expect(location).not.toMatch(/proxy_(set_header|connect_timeout)/);
 });
 
 test('no environment file is part of an image, wherever it lies', () => {

@@ -176,6 +176,16 @@ test('the pod of the command line is one the namespace lets in, and has the data
   expect(spec.containers[0]?.env).toContainEqual(database);
 });
 
+test('the secret of a new client, printed once, stays in no log: the pod sleeps, and the command line is executed in it', () => {
+  const readme = readFileSync(join(repositoryRoot, 'infra/README.md'), 'utf8').replaceAll('\\\n', ' ');
+  const commands = readme.split('\n').filter((line) => line.startsWith('kubectl'));
+  const running = commands.filter((line) => / run cli /.test(line));
+  expect(running).toEqual([expect.stringMatching(/ --command -- sleep \d+$/)]);
+  expect(commands.filter((line) => line.includes('client create'))).toEqual([
+    expect.stringMatching(/^kubectl -n latchkey exec -it cli -- node packages\/cli\/src\/main\.ts client create /),
+  ]);
+});
+
 test('the board and the command line reach the API', () => {
   const { ingress } = named('NetworkPolicy', 'auth-api').spec as { ingress: unknown[] };
   expect(JSON.stringify(ingress)).toContain('"values":["mailer-worker","cli"]');
