@@ -95,6 +95,20 @@ describe.each([
     expect((await api.register(newAddress())).status, how).toBe(202);
   });
 
+  test('logging out everywhere ends every kind of token or none, though the answer is 503', async () => {
+    const user = await loggedIn();
+    await away();
+    try {
+      expectUnavailable(await api.delete('/v1/sessions', user.access), 'postgresql');
+      expect((await api.get('/v1/verify', user.access)).status).toBe(401);
+      expect((await api.refresh(user.refresh)).status).toBe(401);
+    } finally {
+      await back();
+    }
+    await api.becomesReady();
+    expect((await api.get('/v1/verify', user.access)).status).toBe(401);
+  });
+
   test('many requests at once and one after another are answered in time, and leave nothing behind', async () => {
     const { access } = await loggedIn();
     const before = await resources();

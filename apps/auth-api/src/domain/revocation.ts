@@ -32,20 +32,27 @@ export function createRevocation({
 }) {
   const life = accessTokenTtl + CLOCK_TOLERANCE;
 
+  /** A suspension until then (0: none), in the user's slot and in the log. */
+  async function inRedis(userId: string, until: Microseconds): Promise<void> {
+    const { cutoff } = await sessions.suspend(userId, until);
+    await log.cutOff(userId, cutoff);
+  }
+
   return {
     /**
      * Refuses what the user was issued until now, or until `issuedBefore`; an instant to come also closes login until then.
      * @returns from when on tokens are good.
      */
     async cutOff(userId: string, issuedBefore: Date | undefined): Promise<Date> {
-      // Redis decides the instant, PostgreSQL remembers it, the log tells everyone.
+      // Redis decides the instant, the log tells everyone, PostgreSQL remembers it: last, or while it is away what asks the store would
+      // refuse the tokens and what reads the log accept them.
       const { cutoff, closedUntil } = await sessions.cutOff(
         userId,
         issuedBefore === undefined ? 'now' : microseconds(issuedBefore),
       );
       const validFrom = instantOf(Math.max(cutoff, closedUntil));
-      await users.rememberCutOff(userId, validFrom, closedUntil > 0 ? instantOf(closedUntil) : null);
       await log.cutOff(userId, cutoff);
+      await users.rememberCutOff(userId, validFrom, closedUntil > 0 ? instantOf(closedUntil) : null);
       return validFrom;
     },
 
@@ -60,16 +67,12 @@ export function createRevocation({
 
     /** Refuses everything and lets nothing be issued until `until`. */
     async suspend(userId: string, until: Date, reason: string | null): Promise<void> {
-      const { cutoff } = await users.rememberSuspension(userId, until, reason, () =>
-        sessions.suspend(userId, microseconds(until)),
-      );
-      await log.cutOff(userId, cutoff);
+      await users.rememberSuspension(userId, until, reason, () => inRedis(userId, microseconds(until)));
     },
 
     /** Ends a suspension; what was issued before its end stays refused. Where there is none nothing changes. */
     async liftSuspension(userId: string): Promise<void> {
-      const { cutoff } = await users.rememberSuspension(userId, null, null, () => sessions.suspend(userId, 0));
-      await log.cutOff(userId, cutoff);
+      await users.rememberSuspension(userId, null, null, () => inRedis(userId, 0));
     },
 
     /**

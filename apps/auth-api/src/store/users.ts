@@ -265,19 +265,19 @@ export function createUserStore(db: Database) {
      * @param until null: not suspended.
      * @param inRedis says the same to Redis, while the row is held: of two operators at once, both stores end with the same one.
      */
-    rememberSuspension: <T>(
+    rememberSuspension: (
       userId: string,
       until: Date | null,
       reason: string | null,
-      inRedis: () => Promise<T>,
-    ): Promise<T> =>
+      inRedis: () => Promise<void>,
+    ): Promise<void> =>
       db.$transaction(async (tx) => {
         await tx.$executeRaw`
           UPDATE users SET suspended_until = ${until}, suspension_reason = ${reason},
             tokens_valid_from = CASE WHEN ${until !== null} OR suspended_until > now()
               THEN greatest(tokens_valid_from, now()) ELSE tokens_valid_from END
           WHERE id = ${userId}::uuid`;
-        return inRedis();
+        await inRedis();
       }),
 
     async profile(userId: string): Promise<UserProfile | null> {

@@ -101,7 +101,10 @@ export const MUTANTS: readonly Mutant[] = [
   {
     fault: 'a cut-off is not written to the revocation log',
     file: 'domain/revocation.ts',
-    change: ['      await log.cutOff(userId, cutoff);\n      return validFrom;', '      return validFrom;'],
+    change: [
+      '      await log.cutOff(userId, cutoff);\n      await users.rememberCutOff(',
+      '      await users.rememberCutOff(',
+    ],
   },
 ];
 
