@@ -1,6 +1,7 @@
 /** The keys of the issuer (RFC 7517): from its address, kept as long as it says, or from whoever holds them in this process. */
 import { createPublicKey, type JsonWebKey } from 'node:crypto';
 import { VerifyError } from './errors.ts';
+import { later, NEVER, now, since } from './instant.ts';
 import type { Algorithm, VerificationKey } from './jwt.ts';
 import { createReport } from './report.ts';
 
@@ -22,6 +23,8 @@ export type KeySource = (kid: string) => Jwk | undefined | Promise<Jwk | undefin
 export interface KeySet {
   /** @throws {VerifyError} `key_unknown`, `keys_unavailable`. */
   find(kid: string): Promise<VerificationKey>;
+  /** Milliseconds: until when what is known now is believed at most. */
+  believedUntil(): number;
   close(): void;
 }
 
@@ -66,14 +69,15 @@ export function localKeySet(source: KeySource): KeySet {
       imported.set(jwk, key);
       return key;
     },
+    believedUntil: () => Number.POSITIVE_INFINITY,
     close: () => undefined,
   };
 }
 
-/** Seconds after which a set is fetched anew, as the issuer's JWKS_MAX_AGE; earlier if its `Cache-Control` says so, but after a window at least. */
+/** Seconds of a set's age after which it is fetched anew, as the issuer's JWKS_MAX_AGE; earlier if its `Cache-Control` says so, but after a window at least. */
 const KEPT_FOR = 300;
 /**
- * Seconds for which a set is believed: {@link KEPT_FOR}, and five minutes in which fetching it anew may fail. A key may have been revoked up to an
+ * Seconds from when the issuer gave it out for which a set is believed: {@link KEPT_FOR}, and five minutes in which fetching it anew may fail. A key may have been revoked up to an
  * hour before it was fetched (the issuer's BELIEVED_FOR), and the log forgets that after 1 h + 660 s at the earliest (docs/adr/0015).
  */
 const BELIEVED_FOR = 600;
@@ -81,6 +85,13 @@ const BELIEVED_FOR = 600;
 const PATIENCE = 5000;
 /** A set of a dozen RSA keys takes 6 KB. */
 const LARGEST = 65_536;
+
+/** Seconds for which an answer may be kept, and for which whatever lies between this and the issuer has kept it (RFC 9111 section 5). */
+function agesOf(headers: Headers): { maxAge: number; age: number } {
+  const [, maxAge = KEPT_FOR] = /max-age=(\d{1,9})/.exec(headers.get('cache-control') ?? '') ?? [];
+  const [age = 0] = /^\d{1,9}$/.exec(headers.get('age') ?? '') ?? [];
+  return { maxAge: Number(maxAge), age: Number(age) };
+}
 
 export interface RemoteKeySetOptions {
   url: string | URL;
@@ -96,7 +107,9 @@ export function remoteKeySet({ url, window, onError, onKeyGone }: RemoteKeySetOp
   const report = createReport(onError);
   let keys: Map<string, VerificationKey> | undefined;
   let fetching: Promise<void> | undefined;
-  let fetchedAt = Number.NEGATIVE_INFINITY;
+  let fetchedAt = NEVER;
+  /** When the issuer gave out the keys that are known. */
+  let loadedAt = NEVER;
   /** Why the last fetch failed; then nobody knows whether a key that is not known has come. */
   let failure: Error | undefined;
   let refresh: NodeJS.Timeout | undefined;
@@ -118,15 +131,17 @@ export function remoteKeySet({ url, window, onError, onKeyGone }: RemoteKeySetOp
     if (text.length > LARGEST) throw new Error(`${url} answers more than ${LARGEST} characters`);
     const found = importKeys(JSON.parse(text) as Jwks);
     if (found.size === 0) throw new Error(`${url} names no key that can be used`);
+    const { maxAge, age } = agesOf(response.headers);
+    if (age >= BELIEVED_FOR) throw new Error(`${url} answers what is ${age} s old`);
     const gone = [...(keys?.keys() ?? [])].some((kid) => !found.has(kid));
     keys = found;
     failure = undefined;
-    // A timer, whose clock only goes forward: tokens that were seen before do not ask for their key.
+    loadedAt = later(now(), -age * 1000);
+    // A timer, since tokens that were seen before do not ask for their key; and since the clock by which they end may be set back.
     clearTimeout(end);
-    end = setTimeout(letGo, BELIEVED_FOR * 1000).unref();
+    end = setTimeout(letGo, (BELIEVED_FOR - age) * 1000).unref();
     if (gone) onKeyGone();
-    const [, seconds] = /max-age=(\d{1,9})/.exec(response.headers.get('cache-control') ?? '') ?? [];
-    return Math.min(Number(seconds ?? KEPT_FOR), KEPT_FOR);
+    return Math.min(maxAge, KEPT_FOR) - age;
   }
 
   /** One fetch at a time, whoever asks. Never throws. */
@@ -139,7 +154,7 @@ export function remoteKeySet({ url, window, onError, onKeyGone }: RemoteKeySetOp
       })
       .then((seconds) => {
         fetching = undefined;
-        fetchedAt = performance.now();
+        fetchedAt = now();
         if (closing.signal.aborted) return;
         clearTimeout(refresh);
         refresh = setTimeout(fetchKeys, Math.max(seconds * 1000, window)).unref();
@@ -150,7 +165,9 @@ export function remoteKeySet({ url, window, onError, onKeyGone }: RemoteKeySetOp
   void fetchKeys();
   return {
     async find(kid) {
-      if (!keys?.has(kid) && (fetching || performance.now() - fetchedAt >= window)) await fetchKeys();
+      // The timer stands still while the machine sleeps.
+      if (keys && since(loadedAt) >= BELIEVED_FOR * 1000) letGo();
+      if (!keys?.has(kid) && (fetching || since(fetchedAt) >= window)) await fetchKeys();
       const key = keys?.get(kid);
       if (!key)
         throw keys && !failure
@@ -158,6 +175,7 @@ export function remoteKeySet({ url, window, onError, onKeyGone }: RemoteKeySetOp
           : new VerifyError('keys_unavailable', { cause: failure });
       return key;
     },
+    believedUntil: () => loadedAt.wall + BELIEVED_FOR * 1000,
     close() {
       closing.abort();
       clearTimeout(refresh);

@@ -11,6 +11,7 @@
  * replica is never believed: how old its copy is nobody knows.
  */
 import type { Cluster, Redis } from 'ioredis';
+import { earlier, type Instant, later, NEVER, now, since } from './instant.ts';
 import { readEntry } from './log-entry.ts';
 import { createClockWatch, createCondition, createReport } from './report.ts';
 import { createRevoked, type Epoch, type Microseconds, type Revocation, type Revocations } from './revoked.ts';
@@ -69,7 +70,7 @@ type Entry = readonly [id: Buffer, field: readonly [name: Buffer, text: Buffer]]
 
 /** What Redis was asked, when, and how often it had been doubted by then. */
 interface Question {
-  at: number;
+  at: Instant;
   doubts: number;
   /** Milliseconds for which it may wait for news. */
   waited: number;
@@ -111,14 +112,14 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
   /** Whether this is the Redis whose log was copied; and how often that was doubted. */
   let recognised = false;
   let doubts = 0;
-  let heardAt = Number.NEGATIVE_INFINITY;
+  let heardAt = NEVER;
   let closed = false;
   /** While the log is copied, the next part of it: asked for before it is needed, and without a look at which Redis this is. */
   let ahead: Question | undefined;
   /** Those who wait until the copy has got so far. */
   const awaiting = new Set<{ id: string; arrive: () => void }>();
 
-  const isFresh = (): boolean => complete && performance.now() - heardAt <= lagMax;
+  const isFresh = (): boolean => complete && since(heardAt) <= lagMax;
 
   /** The last entry known to be in the log of this epoch, read or written. */
   const lastKnown = (): KnownEntry =>
@@ -263,7 +264,7 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     const answer = reply.then((streams) => (streams?.[0]?.[1] ?? []) as unknown as Entry[]);
     // That it failed is heard by who awaits it.
     answer.catch(() => undefined);
-    return { at: performance.now(), doubts, waited, answer };
+    return { at: now(), doubts, waited, answer };
   }
 
   async function readOn(): Promise<void> {
@@ -281,7 +282,8 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     // was looked at before that.
     if (entries.length < BATCH && looked) {
       complete = true;
-      heardAt = asked.at + (last ? 0 : asked.waited);
+      // Redis may have waited a little less than it was told to.
+      heardAt = last ? asked.at : earlier(later(asked.at, asked.waited), now());
     }
     // The clock of Redis stands in each entry's id. What the log still holds while it is copied still matters.
     if (complete && entries.length > 0) revoked.sweep(millisecondsOf(position) / 1000, entries.length);
@@ -344,7 +346,7 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
       redis.disconnect();
     },
     /** Milliseconds since the copy was surely up to date; infinite until it is complete. */
-    lag: (): number => (complete ? Math.max(0, performance.now() - heardAt) : Number.POSITIVE_INFINITY),
+    lag: (): number => (complete ? since(heardAt) : Number.POSITIVE_INFINITY),
     /** Whether the copy may be believed; if not, refuse. */
     fresh: isFresh,
     denies: revoked.denies,

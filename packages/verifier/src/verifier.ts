@@ -107,8 +107,10 @@ export function createVerifier(options: VerifierOptions) {
     const now = Date.now();
     if (read.expires <= now) throw new VerifyError('token_expired');
     if ((read.claims.nbf ?? 0) > now / 1000 + clockTolerance) throw new VerifyError('claim_invalid', { claim: 'nbf' });
-    // Not for longer than a token lives, though `iat` may lie ahead: once its key is gone it has to be looked for again.
-    kept.set(token.slice(-END), { ...read, expires: Math.min(read.expires, now + maxTokenAge * 1000), token });
+    // Not for longer than a token lives, though `iat` may lie ahead: once its key is gone it has to be looked for again. Nor than its key is
+    // believed: the timer by which that ends stands still while the machine sleeps.
+    const expires = Math.min(read.expires, now + maxTokenAge * 1000, keys.believedUntil());
+    kept.set(token.slice(-END), { ...read, expires, token });
     return read;
   }
 

@@ -9,11 +9,11 @@ import { AUDIENCE, goodToken, ISSUER, saidRevocations, type TestKey, testKey } f
 const WINDOW = 60_000;
 
 /** An issuer's key set, counted. */
-async function issuer({ window = WINDOW, maxAge = 300 } = {}) {
-  const state = { keys: [testKey()] as TestKey[], fetches: 0, status: 200, maxAge };
+async function issuer({ window = WINDOW, maxAge = 300, age = 0 } = {}) {
+  const state = { keys: [testKey()] as TestKey[], fetches: 0, status: 200, maxAge, age };
   const server = createServer((_request, response) => {
     state.fetches += 1;
-    response.writeHead(state.status, { 'cache-control': `public, max-age=${state.maxAge}` });
+    response.writeHead(state.status, { 'cache-control': `public, max-age=${state.maxAge}`, age: String(state.age) });
     response.end(JSON.stringify({ keys: state.keys.map(({ jwk }) => jwk) }));
   }).listen(0, '127.0.0.1');
   await new Promise((resolve) => server.once('listening', resolve));
@@ -140,6 +140,50 @@ test('a set is fetched anew after five minutes, if it may be kept for a day too,
   vi.advanceTimersByTime(599_000);
   expect(verifier.verifySeen(seen)).toBeDefined();
   await expect(verifier.verify(goodToken(key))).resolves.toBeDefined();
+});
+
+test('after a sleep of the machine of ten minutes, during which no timer runs, no key is believed that can’t be fetched anew', async () => {
+  const { state, verifier } = await issuer();
+  const [key = testKey()] = state.keys;
+  const inAnHour = Math.floor(Date.now() / 1000) + 3600;
+  const seen = goodToken(key, { exp: inAnHour });
+  await verifier.verify(seen);
+  const began = Date.now();
+  vi.useFakeTimers({ toFake: ['Date'], now: began + 595_000 });
+  onTestFinished(() => void vi.useRealTimers());
+  expect(verifier.verifySeen(seen)).toBeDefined();
+  state.status = 500;
+  vi.setSystemTime(began + 600_000);
+  expect(verifier.verifySeen(seen)).toBeUndefined();
+  for (const token of [seen, goodToken(key, { exp: inAnHour })])
+    await expect(verifier.verify(token)).rejects.toMatchObject({ code: 'keys_unavailable' });
+  state.status = 200;
+  vi.setSystemTime(began + 600_000 + WINDOW);
+  await expect(verifier.verify(seen)).resolves.toBeDefined();
+});
+
+test('what a cache has kept is that much older: it is fetched anew earlier, and believed for less long', async () => {
+  stopTime();
+  const { state, verifier } = await issuer({ age: 100 });
+  const [key = testKey()] = state.keys;
+  const seen = goodToken(key);
+  await verifier.verify(seen);
+  vi.advanceTimersByTime(199_000);
+  expect(state.fetches).toBe(1);
+  state.status = 500;
+  vi.advanceTimersByTime(1000);
+  await until(() => state.fetches === 2);
+  vi.advanceTimersByTime(299_000);
+  expect(verifier.verifySeen(seen)).toBeDefined();
+  vi.advanceTimersByTime(1000);
+  expect(verifier.verifySeen(seen)).toBeUndefined();
+});
+
+test('what a cache has kept for ten minutes is no set of keys', async () => {
+  const { state, verifier, errors } = await issuer({ age: 600 });
+  const refusal = await verifier.verify(goodToken(state.keys[0] ?? testKey())).catch((error: unknown) => error);
+  expect(refusal).toMatchObject({ code: 'keys_unavailable', cause: errors[0] });
+  expect(errors[0]?.message).toContain('600 s old');
 });
 
 test('what onError throws keeps no key from being fetched', async () => {

@@ -234,6 +234,24 @@ test('a step of the clock of Redis makes no revoked token good again', async () 
   expect(copy.denies(token('phone'))).toBe(true);
 });
 
+test('after a sleep of the machine, during which the steady clock stands still, nothing is believed before Redis is heard again', async () => {
+  const { copy } = await startedCopy();
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + LAG_MAX + 1 });
+  onTestFinished(() => void vi.useRealTimers());
+  expect([copy.fresh(), copy.knowsRedis(), copy.lag() > LAG_MAX]).toEqual([false, false, true]);
+  await vi.waitFor(() => expect(copy.fresh()).toBe(true), { timeout: LAG_MAX, interval: 1 });
+});
+
+test('a step of the host’s clock backwards keeps nothing believed for longer', async () => {
+  const { copy } = await startedCopy();
+  server.freeze();
+  onTestFinished(() => server.thaw());
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() - 3_600_000 });
+  onTestFinished(() => void vi.useRealTimers());
+  expect(copy.fresh()).toBe(true);
+  await vi.waitFor(() => expect(copy.fresh()).toBe(false), { timeout: 2 * LAG_MAX });
+});
+
 test('a host whose clock is so far behind that it takes dead tokens for good says so, once, and until then forgets nothing', async () => {
   const errors: string[] = [];
   const { copy } = copyOfTheLog(server.url, { onError: ({ message }) => errors.push(message) });
