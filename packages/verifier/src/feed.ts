@@ -2,16 +2,17 @@
  * The revocations as `GET /v1/revocations` tells them: server-sent events, resumed where they broke off.
  *
  * What the events say (each a JSON value):
- *   start     {epoch: {id, born}, resumed}: which Redis it is. Unless resumed, everything follows, and until `complete` nothing is believed
+ *   start     {epoch: {id, born}, resumed}: which Redis it is. Unless resumed, everything follows, and until `complete` no `alive` counts
  *   revoked   lines of the log, several at once; their `id` is the place to resume from
  *   complete  all that was known at the start has been said
  *   alive     {at}: milliseconds since the request began at which the issuer's own copy was surely up to date
  *
  * `at` is counted by the server from when it began to answer, which was after this side began to ask. So "when I asked, plus `at`" is an
- * instant of this side's clock up to which everything is known, however long an event was under way.
+ * instant of this side's clocks up to which everything is known, however long an event was under way.
  */
 import { createParser, type EventSourceMessage } from 'eventsource-parser';
 import { type ClientCredentials, createClientToken } from './client-token.ts';
+import { earlier, type Instant, later, NEVER, now, since } from './instant.ts';
 import { createClockWatch, createReport } from './report.ts';
 import { createRevoked, type Epoch, type Revocations, readLine } from './revoked.ts';
 
@@ -56,27 +57,30 @@ export function revocationFeed({
   const revoked = createRevoked();
   const tokens = tokenSource(url, auth);
   let lastEventId = '';
-  let complete = false;
-  /** By this host's steady clock: up to when everything is known. */
-  let heardAt = Number.NEGATIVE_INFINITY;
-  /** Of this connection: whether anything came, and when. */
+  /** Up to when everything is known. */
+  let heardAt = NEVER;
+  /** Of this connection: whether anything came, and when; whether it said all that is not known yet; whether a sign of life came after that. */
   let heard = false;
   let cameAt = 0;
+  let complete = false;
+  let alive = false;
   let closed = false;
   let connection: AbortController | undefined;
 
-  const lag = (): number => (complete ? Math.max(0, performance.now() - heardAt) : Number.POSITIVE_INFINITY);
+  const lag = (): number => since(heardAt);
 
-  const take: Readonly<Record<string, (data: never, asked: number, id: string) => void>> = {
+  const take: Readonly<Record<string, (data: never, asked: Instant, id: string) => void>> = {
     start({ epoch, resumed }: { epoch: Epoch; resumed: boolean }) {
-      if (epoch.id !== revoked.epoch()?.id) revoked.begin(epoch);
-      if (!resumed) {
-        // What is known stays known, it can only refuse.
-        complete = false;
-        lastEventId = '';
+      if (epoch.id !== revoked.epoch()?.id) {
+        revoked.begin(epoch);
+        // What was heard was said of another Redis.
+        heardAt = NEVER;
       }
+      // What is known stays known, of this epoch up to when it was.
+      complete = resumed;
+      if (!resumed) lastEventId = '';
     },
-    revoked(lines: readonly Record<string, string | number>[], _asked: number, id: string) {
+    revoked(lines: readonly Record<string, string | number>[], _asked: Instant, id: string) {
       for (const line of lines) {
         const revocation = readLine(line);
         if (revocation) revoked.apply(revocation);
@@ -88,12 +92,14 @@ export function revocationFeed({
     complete() {
       complete = true;
     },
-    alive({ at }: { at: number }, asked: number) {
-      heardAt = asked + at;
+    alive({ at }: { at: number }, asked: Instant) {
+      if (!complete) return;
+      alive = true;
+      heardAt = earlier(later(asked, at), now());
     },
   };
 
-  function hear({ event = '', data, id }: EventSourceMessage, asked: number): void {
+  function hear({ event = '', data, id }: EventSourceMessage, asked: Instant): void {
     // A newer issuer may say more.
     if (Object.hasOwn(take, event)) take[event]?.(JSON.parse(data) as never, asked, id ?? '');
     // Not before: what could not be taken has to be told again.
@@ -104,7 +110,7 @@ export function revocationFeed({
   async function connect(controller: AbortController): Promise<void> {
     const { signal } = controller;
     const token = await tokens.get(signal);
-    const asked = performance.now();
+    const asked = now();
     const response = await fetch(url, {
       headers: {
         accept: 'text/event-stream',
@@ -133,10 +139,10 @@ export function revocationFeed({
   function watch(controller: AbortController): NodeJS.Timeout {
     const began = performance.now();
     cameAt = began;
-    heard = false;
+    heard = complete = alive = false;
     return setInterval(() => {
-      const now = performance.now();
-      if (now - cameAt > lagMax || (complete && now - began > lagMax && lag() > lagMax))
+      const at = performance.now();
+      if (at - cameAt > lagMax || (alive && at - began > lagMax && lag() > lagMax))
         controller.abort(new Error(`nothing was heard for ${lagMax} ms`));
     }, lagMax / 4);
   }

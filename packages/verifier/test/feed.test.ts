@@ -159,3 +159,102 @@ test('a host whose clock is so far behind that it takes dead tokens for good say
   await vi.waitFor(() => expect(asked).toBeGreaterThan(lead.length), { timeout: 5000, interval: 1 });
   expect(errors).toEqual([expect.stringMatching(/^the clock of this host is (69|70) s behind/)]);
 });
+
+/** @param at milliseconds since it was asked at which it knew everything. */
+const told = (at = 0) => `${BEGIN}${event('complete', {}, 'epoch/1-0')}${event('alive', { at })}`;
+
+test('who has everything told anew goes on within the bound, and is behind until it has heard all of it', async () => {
+  let asked = 0;
+  const url = await issuerOf((_request, response) => {
+    asked += 1;
+    response.writeHead(200, EVENT_STREAM);
+    if (asked === 1) response.end(told());
+    else {
+      response.write(`${BEGIN}${event('revoked', [{ sid: 'phone', from: 0, until: 9e9 }])}`);
+      // Whatever it says before `complete`: what was told until then is not all.
+      const beat = setInterval(() => response.write(event('alive', { at: 60_000 })), 50);
+      response.once('close', () => clearInterval(beat));
+    }
+  });
+  const { feed } = feedOf(url, { lagMax: 1000 });
+  const refused = () => [feed.denies(issued('phone')), feed.denies(issued('laptop'))];
+  await vi.waitFor(() => expect(refused()).toEqual([true, false]), { timeout: 5000, interval: 1 });
+  expect([asked, feed.fresh()]).toEqual([2, feed.lag() <= 1000]);
+  expect(feed.lag()).toBeLessThan(60_000);
+  await vi.waitFor(() => expect(feed.fresh()).toBe(false), { timeout: 5000, interval: 1 });
+  expect([asked, feed.lag() < 1100]).toEqual([2, true]);
+});
+
+test('another epoch takes belief away at once: what was heard before was said of another Redis', async () => {
+  let asked = 0;
+  const url = await issuerOf((_request, response) => {
+    asked += 1;
+    response.writeHead(200, EVENT_STREAM);
+    if (asked === 1) response.end(told());
+    else response.write(event('start', { epoch: { id: 'another', born: 3000 }, resumed: false }));
+  });
+  const { feed } = feedOf(url);
+  await vi.waitFor(() => expect(feed.fresh()).toBe(true), { timeout: 5000, interval: 1 });
+  await vi.waitFor(() => expect(feed.epoch()?.born).toBe(3000), { timeout: 5000, interval: 1 });
+  expect(feed.lag()).toBe(Number.POSITIVE_INFINITY);
+});
+
+test('a connection that took longer than the bound to tell everything is not ended before its first sign of life', async () => {
+  const lagMax = 200;
+  let asked = 0;
+  const url = await issuerOf((_request, response) => {
+    asked += 1;
+    const began = performance.now();
+    response.writeHead(200, EVENT_STREAM);
+    response.write(BEGIN);
+    let completed = false;
+    const saying = setInterval(() => {
+      const at = performance.now() - began;
+      response.write(event('revoked', [{ sid: 'phone', from: 0, until: 9e9 }]));
+      if (!completed && at > 2 * lagMax) response.write(event('complete', {}, 'epoch/1-0'));
+      completed ||= at > 2 * lagMax;
+      if (at > 4 * lagMax) response.write(event('alive', { at }));
+    }, lagMax / 8);
+    response.once('close', () => clearInterval(saying));
+  });
+  const { feed } = feedOf(url, { lagMax });
+  await vi.waitFor(() => expect(feed.fresh()).toBe(true), { timeout: 5000, interval: 1 });
+  expect(asked).toBe(1);
+});
+
+/** The wall clock is set, as it looks after a sleep of the machine; the steady one goes on. */
+function stepClock(by: number): void {
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + by });
+  onTestFinished(() => void vi.useRealTimers());
+}
+
+test.each([
+  ['a sleep of the machine, in which its steady clock stands still,', 3_600_000, false],
+  ['a step of its clock backwards', -3_600_000, true],
+])('%s keeps nothing believed for longer than the bound', async (_what, by, fresh) => {
+  let asked = 0;
+  const url = await issuerOf((_request, response) => {
+    asked += 1;
+    response.writeHead(200, EVENT_STREAM);
+    if (asked !== 2) response.write(told());
+  });
+  const { feed } = feedOf(url, { lagMax: 500 });
+  await vi.waitFor(() => expect(feed.fresh()).toBe(true), { timeout: 5000, interval: 1 });
+  stepClock(by);
+  expect(feed.fresh()).toBe(fresh);
+  await vi.waitFor(() => expect(feed.fresh()).toBe(false), { timeout: 5000, interval: 1 });
+  await vi.waitFor(() => expect(feed.fresh()).toBe(true), { timeout: 5000, interval: 1 });
+  expect(asked).toBe(3);
+});
+
+test('a sign of life that lies ahead, as for a machine that slept while the connection was open, counts from when it came', async () => {
+  let asked = 0;
+  const url = await issuerOf((_request, response) => {
+    asked += 1;
+    response.writeHead(200, EVENT_STREAM);
+    if (asked === 1) response.write(told(3_600_000));
+  });
+  const { feed } = feedOf(url, { lagMax: 200 });
+  await vi.waitFor(() => expect(feed.fresh()).toBe(true), { timeout: 5000, interval: 1 });
+  await vi.waitFor(() => expect(feed.fresh()).toBe(false), { timeout: 5000, interval: 1 });
+});
