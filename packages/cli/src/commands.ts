@@ -14,19 +14,23 @@ const CLIENT_COLUMNS = ['id', 'scopes', 'created_at', 'revoked_at'];
 const KEY_COLUMNS = ['kid', 'alg', 'state', 'created_at', 'signs_from', 'expires_at', 'revoked_at'];
 const SESSION_COLUMNS = ['id', 'device_name', 'ip', 'token_format', 'last_seen_at', 'expires_at'];
 
+type Registration = { id: string; activated_at: string | null; created_at: string };
+
 /** The id of a user named by id or address. @throws {Failure} when nobody or several are meant. */
 async function userId(admin: Api, name: string): Promise<string> {
   if (!name.includes('@')) return encodeURIComponent(name);
-  const { users } = (await admin.call('GET', `/users?email=${encodeURIComponent(name)}`)) as {
-    users: { id: string; status: string; created_at: string }[];
-  };
-  const accounts = users.filter(({ status }) => status !== 'pending');
-  const [meant, another] = accounts.length > 0 ? accounts : users;
+  const found = async (more = '') =>
+    ((await admin.call('GET', `/users?email=${encodeURIComponent(name)}${more}`)) as { users: Registration[] }).users;
+  // The account first, by itself: more may be registered with its address than a page holds. Registrations may be suspended too.
+  const [active] = await found('&status=active');
+  const account = active ?? (await found('&status=suspended')).find(({ activated_at }) => activated_at !== null);
+  if (account) return account.id;
+  const [meant, ...others] = await found();
   if (!meant) throw new Failure('refused', `No user has the address ${name}`);
-  if (another)
+  if (others.length > 0)
     throw new Failure(
       'refused',
-      `Several registrations of ${name} wait to be activated; name one by its id:\n${table(['id', 'created_at'], users)}`,
+      `Several registrations of ${name} wait to be activated; name one by its id:\n${table(['id', 'created_at'], [meant, ...others])}`,
     );
   return meant.id;
 }

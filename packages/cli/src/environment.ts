@@ -17,7 +17,9 @@ export function apiSettings(env: Environment) {
     ['LATCHKEY_URL', 'LATCHKEY_CLIENT_ID', 'LATCHKEY_CLIENT_SECRET'],
     'the address of auth-api, and a client with scope admin (latchkey client create makes one)',
   );
-  if (!URL.canParse(LATCHKEY_URL)) throw new Failure('usage', 'LATCHKEY_URL must be a URL');
+  const url = URL.parse(LATCHKEY_URL);
+  if (!url || url.username !== '' || url.password !== '')
+    throw new Failure('usage', 'LATCHKEY_URL must be a URL without user and password');
   return { url: LATCHKEY_URL.replace(/\/+$/, ''), id: LATCHKEY_CLIENT_ID, secret: LATCHKEY_CLIENT_SECRET };
 }
 

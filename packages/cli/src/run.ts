@@ -29,7 +29,7 @@ async function obey(words: readonly string[], env: Environment, terminal: Termin
   // `pnpm latchkey -- client list` hands the dashes on.
   const given = words[0] === '--' ? words.slice(1) : words;
   const name = given.slice(0, 2).join(' ');
-  const command = commands[name];
+  const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
   if (!command) {
     if (given.length === 0 || given.includes('--help') || given[0] === 'help') return terminal.out(overview());
     throw new Failure('usage', `${name} is no command; latchkey --help lists them`);

@@ -1,9 +1,9 @@
 /** Text in columns, for a terminal. */
 
-/** What came from others must not move a terminal's cursor or colour it. */
+/** What came from others must not move a terminal's cursor, colour it or turn its letters round (Unicode's Cc and Cf). */
 const plain = (value: unknown): string =>
   (value === null || value === undefined ? '-' : Array.isArray(value) ? value.join(' ') : String(value)).replaceAll(
-    /\p{Cc}/gu,
+    /[\p{Cc}\p{Cf}]/gu,
     '?',
   );
 

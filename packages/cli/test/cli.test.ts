@@ -48,6 +48,7 @@ describe('the command line', () => {
   test('a wrong line is answered with 2 and does nothing', async () => {
     for (const words of [
       ['user', 'destroy', 'x'],
+      ['toString'],
       ['client'],
       ['client', 'list', 'x'],
       ['user', 'show'],
@@ -80,6 +81,8 @@ describe('the command line', () => {
     });
     const away = `http://127.0.0.1:${await freePort()}`;
     expect(await latchkey(['client', 'list'], { LATCHKEY_URL: away })).toMatchObject({ exit: 3 });
+    const named = await latchkey(['client', 'list'], { LATCHKEY_URL: away.replace('//', '//ada:pass@') });
+    expect(named).toMatchObject({ exit: 2, err: expect.not.stringContaining('ada') });
     const gone = { DATABASE_URL: `postgresql://127.0.0.1:${await freePort()}/x` };
     expect(await latchkey(['client', 'create', 'x', '--scopes', 'admin'], gone)).toMatchObject({ exit: 3 });
   });
@@ -267,6 +270,24 @@ describe('users', () => {
     }
     const { out } = await latchkey(['user', 'show', email, '--json']);
     expect(JSON.parse(out)).toMatchObject({ id, email, sessions: [{ device_name: 'phone' }] });
+  });
+
+  test('an address means its account, however many have registered with it since, suspended or not', async () => {
+    const { email, id } = await activeUser();
+    await rows(`
+      INSERT INTO users (id, email, email_key, locale, password_hash)
+      SELECT gen_random_uuid(), '${email}', '${email}', 'en', '!' FROM generate_series(1, 60)`);
+    expect(JSON.parse((await latchkey(['user', 'suspend', email, '--yes', '--json'])).out)).toMatchObject({ id });
+    await rows(`
+      UPDATE users SET suspended_until = 'infinity' WHERE id = (
+        SELECT id FROM users WHERE email = '${email}' AND status = 'pending' ORDER BY created_at DESC LIMIT 1)`);
+    expect(JSON.parse((await latchkey(['user', 'show', email, '--json'])).out)).toMatchObject({ id });
+  });
+
+  test('a name that would turn the letters of a terminal round is shown harmless', async () => {
+    const { id } = await activeUser();
+    await rows(`UPDATE users SET display_name = 'Ada \u202eevil\u001b[31m' WHERE id = '${id}'`);
+    expect((await latchkey(['user', 'show', id])).out).toMatch(/^display_name +Ada \?evil\?\[31m$/m);
   });
 
   test('one is suspended until an instant or a time from now, and let in again', async () => {

@@ -109,9 +109,10 @@ export async function startConsole(redisUrl = inject('redisUrl')) {
     async activeUser(displayName = 'Ada') {
       const email = newAddress();
       await post('/v1/users', { email, password: PASSWORD, display_name: displayName });
-      const [user] = await rows<{ id: string }>(`UPDATE users SET status = 'active' WHERE email = $1 RETURNING id`, [
-        email,
-      ]);
+      const [user] = await rows<{ id: string }>(
+        `UPDATE users SET status = 'active', activated_at = now() WHERE email = $1 RETURNING id`,
+        [email],
+      );
       return { email, id: user?.id ?? '' };
     },
 
