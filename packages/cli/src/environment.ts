@@ -18,7 +18,7 @@ export function apiSettings(env: Environment) {
     'the address of auth-api, and a client with scope admin (latchkey client create makes one)',
   );
   const url = URL.parse(LATCHKEY_URL);
-  if (!url || url.username !== '' || url.password !== '')
+  if (url?.username !== '' || url.password !== '')
     throw new Failure('usage', 'LATCHKEY_URL must be a URL without user and password');
   return { url: LATCHKEY_URL.replace(/\/+$/, ''), id: LATCHKEY_CLIENT_ID, secret: LATCHKEY_CLIENT_SECRET };
 }
