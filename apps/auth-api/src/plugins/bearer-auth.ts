@@ -10,6 +10,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
 import { USER_SCOPE } from '../domain/access-token.ts';
 import { OPAQUE_PREFIX } from '../domain/opaque-token.ts';
+import { NotReady } from '../not-ready.ts';
 import { Problem } from '../problems.ts';
 
 /** Whom an access token stands for, whatever its format. */
@@ -53,19 +54,13 @@ export const bearerAuth = fp(
       return caller;
     }
 
-    async function byJwt(token: string): Promise<Caller> {
-      try {
-        return await verifier.verify(token);
-      } catch (error) {
-        throw refusal(error);
-      }
-    }
+    const byJwt = (token: string): Promise<Caller> => verifier.verify(token).catch(refuse);
 
     function bySeenJwt(token: string): Caller | undefined {
       try {
         return verifier.verifySeen(token);
       } catch (error) {
-        throw refusal(error);
+        return refuse(error);
       }
     }
 
@@ -95,7 +90,8 @@ export const bearerAuth = fp(
       'authenticateListener',
       async function authenticateListener(this: FastifyRequest, scope: string) {
         await this.authenticateClient(scope);
-        const { expires, identity } = await verifier.read(bearerToken(this.headers.authorization ?? ''));
+        const token = bearerToken(this.headers.authorization ?? '');
+        const { expires, identity } = await verifier.read(token).catch(refuse);
         return () => Date.now() < expires && !revocations.denies(identity);
       },
     );
@@ -112,6 +108,10 @@ export function bearerToken(authorization: string): string {
   return BEARER.exec(authorization)?.[1] ?? '';
 }
 
+function refuse(error: unknown): never {
+  throw refusal(error);
+}
+
 function refusal(error: unknown): unknown {
   if (!(error instanceof VerifyError)) return error;
   switch (error.code) {
@@ -121,6 +121,7 @@ function refusal(error: unknown): unknown {
       return new Problem('dependency_unavailable', {
         detail: 'the revocations are not known at the moment',
         retryAfter: 1,
+        cause: new NotReady('the revocations are not known', { dependency: 'redis', cause: error.cause }),
       });
     case 'keys_unavailable':
       // What loading the keys threw keeps its meaning.
