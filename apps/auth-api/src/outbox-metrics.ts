@@ -9,25 +9,34 @@ const WITHIN = 1000;
 /** @param backlog rejects when PostgreSQL does not answer, and then the gauges have no value. */
 export function measureOutbox(registry: Registry, backlog: () => Promise<Backlog>): void {
   const registers = [registry];
-  const age = new Gauge({
+  let asking: Promise<Backlog | undefined> | undefined;
+  /** One question for both: prom-client begins all gauges of a scrape at once. */
+  function ask(): Promise<Backlog | undefined> {
+    asking ??= Promise.race([backlog().catch(() => undefined), setTimeout(WITHIN, undefined, { ref: false })]).finally(
+      () => {
+        asking = undefined;
+      },
+    );
+    return asking;
+  }
+  new Gauge({
     name: 'latchkey_mail_outbox_unpublished_age_seconds',
     help: 'Time for which the oldest mail that is not in the queue yet has been owed.',
     registers,
+    async collect() {
+      const found = await ask();
+      if (found === undefined) this.remove();
+      else this.set(found.unpublishedAge);
+    },
   });
   new Gauge({
     name: 'latchkey_mail_outbox_mails',
     help: 'Mails that are owed: waiting, on their way, or in the failed set.',
     registers,
     async collect() {
-      const late = setTimeout(WITHIN, undefined, { ref: false });
-      const found = await Promise.race([backlog().catch(() => undefined), late]);
-      if (!found) {
-        age.remove();
-        this.remove();
-        return;
-      }
-      age.set(found.unpublishedAge);
-      this.set(found.mails);
+      const found = await ask();
+      if (found === undefined) this.remove();
+      else this.set(found.mails);
     },
   });
 }

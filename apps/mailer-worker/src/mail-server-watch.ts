@@ -3,6 +3,7 @@
  * queue in the order of their age and use up none of their attempts. Other workers, whose way to a mail server may be another, go on.
  */
 import type { Logger } from 'pino';
+import { askedOnce } from './asked-once.ts';
 
 /**
  * Milliseconds from one look for it to the next: doubled from the first to the last, so that a worker goes on within 10 s of the server
@@ -24,7 +25,6 @@ export interface MailServerWatchOptions {
 export function createMailServerWatch({ verify, pause, resume, logger }: MailServerWatchOptions) {
   let awaySince: number | undefined;
   let timer: NodeJS.Timeout | undefined;
-  let asking: Promise<boolean> | undefined;
   let closed = false;
 
   const look = () =>
@@ -32,6 +32,7 @@ export function createMailServerWatch({ verify, pause, resume, logger }: MailSer
       () => true,
       () => false,
     );
+  const lookForAll = askedOnce(look);
 
   function lookIn(milliseconds: number): void {
     timer = setTimeout(async () => {
@@ -59,11 +60,7 @@ export function createMailServerWatch({ verify, pause, resume, logger }: MailSer
 
     /** Whether it can be reached now: one look for all who ask meanwhile. */
     async answers(): Promise<boolean> {
-      if (awaySince !== undefined) return false;
-      asking ??= look().finally(() => {
-        asking = undefined;
-      });
-      return asking;
+      return awaySince === undefined && lookForAll();
     },
 
     /** Looks no more. */

@@ -1,6 +1,7 @@
 /** What the worker counts, in Prometheus' terms. */
 import { MAIL_JOB_NAMES } from '@latchkey/shared/mail-jobs';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { askedOnce } from './asked-once.ts';
 import type { Delivered, Phase } from './deliver.ts';
 
 /**
@@ -13,7 +14,7 @@ export type JobOutcome = Delivered['outcome'] | 'retried' | 'rejected' | 'invali
 /** Names a job may have as a label: whatever else the queue holds counts as one, so that nobody can grow the metrics. */
 const JOB_NAMES: ReadonlySet<string> = new Set(MAIL_JOB_NAMES);
 
-/** Jobs by state, and the milliseconds for which the oldest of those that can be sent now has been owed; 0 when there is none. */
+/** Jobs by state, and the milliseconds for which the oldest of those that no worker has taken yet has been owed; 0 when there is none. */
 export interface QueueState {
   readonly depth: Record<string, number>;
   readonly oldest: number;
@@ -56,10 +57,16 @@ export function createMetrics(queueState: () => Promise<QueueState>) {
     help: 'Mails accepted after an earlier try of unknown end had begun to send the data: each may have arrived twice, with one Message-ID.',
     registers,
   });
-  const age = new Gauge({
+  const state = askedOnce(() => queueState().catch(() => undefined));
+  new Gauge({
     name: 'latchkey_mail_queue_age_seconds',
-    help: 'Time for which the oldest mail that waits for a worker has been owed.',
+    help: 'Time for which the oldest mail that no worker has taken yet has been owed.',
     registers,
+    async collect() {
+      const found = await state();
+      if (found === undefined) this.remove();
+      else this.set(found.oldest / 1000);
+    },
   });
   new Gauge({
     name: 'latchkey_mail_queue_depth',
@@ -67,12 +74,9 @@ export function createMetrics(queueState: () => Promise<QueueState>) {
     labelNames: ['state'],
     registers,
     async collect() {
+      const found = await state();
       this.reset();
-      age.reset();
-      const state = await queueState().catch(() => undefined);
-      if (state === undefined) return age.remove();
-      age.set(state.oldest / 1000);
-      for (const [name, count] of Object.entries(state.depth)) this.set({ state: name }, count);
+      for (const [name, count] of Object.entries(found?.depth ?? {})) this.set({ state: name }, count);
     },
   });
 

@@ -1,5 +1,6 @@
 /** What the worker sees around it, for Prometheus: asked at each scrape. */
 import { Gauge, type Registry } from 'prom-client';
+import { askedOnce } from './asked-once.ts';
 import type { Readiness } from './health.ts';
 
 /**
@@ -12,10 +13,15 @@ export function measureSurroundings(
   reports: () => Promise<number>,
 ): void {
   const registers = [registry];
-  const evicts = new Gauge({
+  const state = askedOnce(readiness);
+  new Gauge({
     name: 'latchkey_mail_redis_may_evict',
     help: '1 when Redis may throw queued mails away.',
     registers,
+    async collect() {
+      const { warnings } = await state();
+      this.set(warnings.length > 0 ? 1 : 0);
+    },
   });
   new Gauge({
     name: 'latchkey_mail_dependency_up',
@@ -23,9 +29,8 @@ export function measureSurroundings(
     labelNames: ['dependency'],
     registers,
     async collect() {
-      const { checks, warnings } = await readiness();
+      const { checks } = await state();
       for (const [dependency, check] of Object.entries(checks)) this.set({ dependency }, check === 'up' ? 1 : 0);
-      evicts.set(warnings.length > 0 ? 1 : 0);
     },
   });
   new Gauge({

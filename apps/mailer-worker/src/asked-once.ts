@@ -1,0 +1,13 @@
+/**
+ * Who asks while an answer is on its way gets that one. For gauges too: prom-client begins all of a scrape at once, and one that does not ask
+ * itself shows what another had found at the scrape before.
+ */
+export function askedOnce<T>(ask: () => Promise<T>): () => Promise<T> {
+  let asking: Promise<T> | undefined;
+  return () => {
+    asking ??= ask().finally(() => {
+      asking = undefined;
+    });
+    return asking;
+  };
+}
