@@ -42,6 +42,9 @@ const LET_GO = 2_000;
 /** Milliseconds after which the `close` of a worker has let go of everything; whoever waits for it adds a little. */
 export const CLOSE_WITHIN = DRAIN + LET_GO;
 
+/** Jobs at the head of the queue that are looked through for one that no worker has taken yet: twice the mails a worker can have given back. */
+const LOOKED_THROUGH = 100;
+
 /** Milliseconds the queue's depth may take: a scrape must not hang on Redis. */
 const DEPTH_WITHIN = 1_000;
 
@@ -178,10 +181,12 @@ export function buildWorker(setup: WorkerSetup) {
 }
 
 async function queueState(queue: Queue): Promise<QueueState> {
-  const [depth, [oldest]] = await Promise.all([
+  const [depth, waiting] = await Promise.all([
     queue.getJobCounts('waiting', 'active', 'delayed', 'failed'),
-    queue.getJobs('waiting', 0, 0, true),
+    queue.getJobs('waiting', 0, LOOKED_THROUGH - 1, true),
   ]);
+  // One that was taken before has waited for a mail server or its turn since: no worker more would have helped.
+  const oldest = waiting.find((job) => job?.attemptsStarted === 0);
   return { depth, oldest: oldest === undefined ? 0 : Math.max(0, Date.now() - oldest.timestamp) };
 }
 
