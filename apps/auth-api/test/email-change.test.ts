@@ -77,11 +77,11 @@ describe('another address', () => {
     expect((await me(token)).email).toBe(newEmail);
     expect((await api.login(newEmail.toLowerCase())).statusCode).toBe(200);
     expect((await api.login(email)).statusCode).toBe(401);
-    const events = await database.rows<{ type: string }>(
-      'SELECT type FROM audit_events JOIN users ON users.id = user_id WHERE email = $1',
+    const events = await database.rows<{ type: string; details: object }>(
+      'SELECT type, details FROM audit_events JOIN users ON users.id = user_id WHERE email = $1',
       [newEmail],
     );
-    expect(events.map(({ type }) => type)).toContain('user.email_changed');
+    expect(events).toContainEqual({ type: 'user.email_changed', details: { email } });
   });
 
   test('is told to the present one, at once and when it is done, with nothing to click', async () => {

@@ -23,13 +23,13 @@ export function createEmailChange({ keys, changes, onMailOwed }: EmailChangeOpti
     const record = await keys.find(key);
     const user = record && (await changes.emailChangeState(record.userId));
     if (!record || !user) return { status: 'unknown' } as const;
-    const { newEmail, locale, closed } = user;
+    const { email: former, newEmail, locale, closed } = user;
     const status = worthOf(record, user);
     if (status !== 'pending') return { status, locale };
     // A closed account stays where it is: whoever moves it to another mailbox would have the next reset mailed there.
     return newEmail === null || closed
       ? ({ status: 'unknown' } as const)
-      : { status, ...record, email: newEmail, locale };
+      : { status, ...record, former, email: newEmail, locale };
   }
 
   return {
@@ -50,8 +50,8 @@ export function createEmailChange({ keys, changes, onMailOwed }: EmailChangeOpti
     ): Promise<{ status: 'changed'; user: { id: string; email: string } } | SpentKey> {
       const state = await look(key);
       if (state.status !== 'pending') return { status: state.status };
-      const { userId, attempt, email } = state;
-      if (!(await changes.changeEmail(userId, attempt, email, context))) {
+      const { userId, former, email } = state;
+      if (!(await changes.changeEmail(state, { former, newEmail: email }, context))) {
         // Somebody was faster, with this key or to this address: say what they did.
         const after = await look(key);
         return { status: after.status === 'used' ? 'used' : 'unknown' };

@@ -27,6 +27,8 @@ export interface ProfileChange {
 
 /** What a key of a change of address is looked at with. */
 interface EmailChangeRecord {
+  /** The present address. */
+  email: string;
   /** null: none is waited for, or it has an account of its own. */
   newEmail: string | null;
   locale: string;
@@ -179,7 +181,7 @@ export function createAccountChanges(db: Database) {
 
     async emailChangeState(userId: string): Promise<EmailChangeRecord | undefined> {
       const [state] = await db.$queryRaw<EmailChangeRecord[]>`
-        SELECT new_email AS "newEmail", locale, email_change_attempt AS attempt, email_change_spent AS spent,
+        SELECT email, new_email AS "newEmail", locale, email_change_attempt AS attempt, email_change_spent AS spent,
           coalesce(greatest(login_closed_until, suspended_until) > now(), false) AS closed
         FROM users WHERE id = ${userId}::uuid`;
       return state;
@@ -187,10 +189,14 @@ export function createAccountChanges(db: Database) {
 
     /**
      * Spends the attempt: of any number of callers one gives the account its new address, and the former one is owed the word of it.
-     * A password reset mailed to the former address is dead.
+     * A password reset mailed to the former address is dead. The audit log keeps that address for as long as the account is there.
      * @returns false when the attempt no longer counts, or when another account got the address first.
      */
-    async changeEmail(userId: string, attempt: number, newEmail: string, context: RequestContext): Promise<boolean> {
+    async changeEmail(
+      { userId, attempt }: { userId: string; attempt: number },
+      { former, newEmail }: { former: string; newEmail: string },
+      context: RequestContext,
+    ): Promise<boolean> {
       try {
         const mails = await db.$executeRaw`
           WITH changed AS (
@@ -199,11 +205,11 @@ export function createAccountChanges(db: Database) {
             FROM users AS before
             WHERE users.id = ${userId}::uuid AND before.id = users.id
               AND users.email_change_attempt = ${attempt} AND users.email_change_spent <> ${attempt}
-              AND users.new_email = ${newEmail}
+              AND users.new_email = ${newEmail} AND before.email = ${former}
               AND coalesce(greatest(users.login_closed_until, users.suspended_until), now()) <= now()
             RETURNING users.id, before.email, users.locale
           ), audited AS (
-            ${auditInsertFrom('changed', 'user.email_changed', context)}
+            ${auditInsertFrom('changed', 'user.email_changed', context, { details: { email: former } })}
           ), ${withdrawn('changed', 'password_reset', 'email_change')}
           INSERT INTO mail_outbox (id, name, payload)
           SELECT ${randomUUID()}::uuid, 'email_changed',
