@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { connectDatabase } from '@latchkey/shared/database';
 import { createLogger } from '@latchkey/shared/logger';
+import pg from 'pg';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { createHousekeeping } from '../src/domain/housekeeping.ts';
 import { createAccountChanges } from '../src/store/account-changes.ts';
@@ -217,4 +218,15 @@ test('a registration that was confirmed after all keeps its events and stays', a
   expect(await users.forgetEvents(id)).toBe(false);
   expect(await users.forgetUnconfirmed([id, randomUUID()], async () => {})).toBe(0);
   expect([await personal(id), await left()]).toEqual([1, [id]]);
+});
+
+test('the mails of who is deleted are found by an index, those with a key and the notices', async () => {
+  const { databaseUrl } = await testApp();
+  const client = new pg.Client({ connectionString: databaseUrl });
+  await client.connect();
+  onTestFinished(() => client.end());
+  // A table this small would be read as a whole.
+  await client.query('SET enable_seqscan = off');
+  const { rows } = await client.query(`EXPLAIN DELETE FROM mail_outbox WHERE payload ->> 'user_id' = $1`, ['x']);
+  expect(JSON.stringify(rows)).toMatch(/Index (Only )?Scan|Bitmap Index Scan/);
 });

@@ -13,6 +13,7 @@ export const MIGRATIONS: readonly string[] = [
   '20261128020001_expand_personal_events_index',
   '20261128020002_expand_audit_forget_in_parts',
   '20261128021500_expand_epoch_birth',
+  '20261128190000_expand_mail_outbox_of_user_index',
 ];
 
 /** A migration the database has heard of. */
