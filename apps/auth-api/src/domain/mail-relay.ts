@@ -9,7 +9,7 @@ import type { Outbox } from '../store/outbox.ts';
 
 /** Milliseconds between two passes nobody asked for: the net below the kick that follows each commit. */
 const INTERVAL = 1000;
-/** Passes between two searches for lost jobs: every 10 s. */
+/** Passes between two searches for lost jobs: every 10 s. While all that a search looks at was lost, the next one follows at once. */
 const SEARCH_EVERY = 10;
 /**
  * Acceptances acknowledged at once. Fewer than that wait for the next pass: a row more or less hurts nobody, and while mails flow each look
@@ -46,6 +46,8 @@ export function createMailRelay({
   let again = false;
   let passes = 0;
   let failing = false;
+  /** Lost jobs found by searches that follow each other; undefined when the last one found the end of them. */
+  let lostSoFar: number | undefined;
   /** A pass ends with what it is at: a backlog may take longer than a process has to stop. */
   let closed = false;
 
@@ -71,13 +73,19 @@ export function createMailRelay({
   /** A job in any state, failed ones too, is the worker's; only one that is nowhere was lost. */
   async function republishLost(): Promise<void> {
     const waiting = await outbox.publishedBefore(lostAfter);
-    if (waiting.length === 0) return;
-    const lost = await queue.missing(waiting);
-    // A mail accepted since the list was read is missing from the queue too: its report comes first, so the row is gone before this.
-    await acknowledge();
-    await outbox.touch(waiting);
-    await outbox.unpublish(lost);
-    if (lost.length > 0) logger.warn({ mails: lost.length }, 'jobs were lost with Redis: publishing their mails again');
+    const lost = waiting.length === 0 ? [] : await queue.missing(waiting);
+    if (waiting.length > 0) {
+      // A mail accepted since the list was read is missing from the queue too: its report comes first, so the row is gone before this.
+      await acknowledge();
+      await outbox.touch(waiting);
+      await outbox.unpublish(lost);
+    }
+    const mails = (lostSoFar ?? 0) + lost.length;
+    // All of them: Redis was lost, and with it the jobs of the next ones. The next pass publishes these and what is new, and looks on at once.
+    const looksOn = lost.length > 0 && lost.length === waiting.length;
+    lostSoFar = looksOn ? mails : undefined;
+    if (looksOn) again = !closed;
+    else if (mails > 0) logger.warn({ mails }, 'jobs were lost with Redis: their mails are published again');
   }
 
   async function pass(): Promise<void> {
@@ -86,7 +94,7 @@ export function createMailRelay({
       await Promise.all([publish(), withdraw()]);
       await acknowledge();
       passes += 1;
-      if (passes % searchEvery === 0) await republishLost();
+      if (passes % searchEvery === 0 || lostSoFar !== undefined) await republishLost();
       if (failing) logger.info('the mail relay works again');
       failing = false;
     } catch (error) {
