@@ -1,4 +1,4 @@
-/** Who this verifier is to the issuer: a client with HTTP Basic, or a bearer of tokens somebody else provides. */
+/** Who this verifier is to the issuer: a client with HTTP Basic, and with the tokens it gets by that. */
 
 /** RFC 6749 section 2.3.1. */
 export interface ClientCredentials {
@@ -26,6 +26,7 @@ export interface ClientTokenOptions {
 export function createClientToken({ url, client, scope }: ClientTokenOptions) {
   let held: { token: string; until: number } | undefined;
   return {
+    /** @throws Error when the issuer gives none; what `signal` is aborted for. */
     async get(signal: AbortSignal): Promise<string> {
       if (held && performance.now() < held.until) return held.token;
       const response = await fetch(url, {
@@ -43,6 +44,7 @@ export function createClientToken({ url, client, scope }: ClientTokenOptions) {
       held = { token, until: performance.now() + seconds * 1000 - SPARE };
       return token;
     },
+    /** To be called when the issuer did not accept the token: another one is asked for next time. */
     refused(): void {
       held = undefined;
     },

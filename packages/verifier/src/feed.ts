@@ -14,7 +14,7 @@ import { createParser, type EventSourceMessage } from 'eventsource-parser';
 import { type ClientCredentials, createClientToken } from './client-token.ts';
 import { earlier, type Instant, later, NEVER, now, since } from './instant.ts';
 import { createClockWatch, createReport } from './report.ts';
-import { createRevoked, type Epoch, type Revocations, readLine } from './revoked.ts';
+import { createRevoked, type Epoch, type RevocationSource, readLine } from './revoked.ts';
 
 /** Milliseconds, as REVOCATION_LAG_MAX_MS. */
 const LAG_MAX = 2000;
@@ -39,19 +39,13 @@ export interface RevocationFeedOptions {
   onError?: (error: Error) => void;
 }
 
-export type RevocationFeed = Revocations & {
-  epoch(): Epoch | undefined;
-  /** How much it holds, for metrics. */
-  size(): number;
-};
-
 /** Starts to follow the feed; returns at once. */
 export function revocationFeed({
   url,
   auth,
   lagMax = LAG_MAX,
   onError = () => undefined,
-}: RevocationFeedOptions): RevocationFeed {
+}: RevocationFeedOptions): RevocationSource {
   const report = createReport(onError);
   const compareClocks = createClockWatch(report);
   const revoked = createRevoked();
@@ -59,6 +53,8 @@ export function revocationFeed({
   let lastEventId = '';
   /** Up to when everything is known. */
   let heardAt = NEVER;
+  /** Of what a connection ended since then. */
+  let failure: unknown;
   /** Of this connection: whether anything came, and when; whether it said all that is not known yet; whether a sign of life came after that. */
   let heard = false;
   let cameAt = 0;
@@ -95,6 +91,7 @@ export function revocationFeed({
     alive({ at }: { at: number }, asked: Instant) {
       if (!complete) return;
       alive = true;
+      failure = undefined;
       heardAt = earlier(later(asked, at), now());
     },
   };
@@ -155,6 +152,7 @@ export function revocationFeed({
     try {
       await connect(controller);
     } catch (error) {
+      failure = error;
       if (!closed) report(error);
     } finally {
       clearInterval(watching);
@@ -177,6 +175,7 @@ export function revocationFeed({
     fresh: () => lag() <= lagMax,
     denies: revoked.denies,
     changes: revoked.changes,
+    failure: () => failure,
     epoch: revoked.epoch,
     size: revoked.size,
     close() {

@@ -36,6 +36,7 @@ const FULL = 0.75;
 
 export type IdTable = ReturnType<typeof createIdTable>;
 
+/** An empty one; it grows by itself. */
 export function createIdTable() {
   let table = new Uint32Array(LEAST * WORDS);
   let slots = LEAST;

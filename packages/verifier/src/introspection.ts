@@ -12,7 +12,7 @@ export interface IntrospectionOptions {
   client: ClientCredentials;
 }
 
-/** @returns whether a token is active. @throws {VerifyError} `introspection_unavailable` */
+/** @returns what asks whether a token is active; it throws a VerifyError `introspection_unavailable` when it is not told. */
 export function createIntrospector({ url, client }: IntrospectionOptions) {
   return async (token: string): Promise<boolean> => {
     try {

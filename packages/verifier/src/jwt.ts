@@ -59,7 +59,8 @@ export interface UnverifiedToken {
  * @throws {VerifyError} `token_malformed`, `token_unsupported`, `key_unknown`.
  */
 export function takeApart(token: string): UnverifiedToken {
-  const parts = token.length <= LONGEST ? PARTS.exec(token) : null;
+  // Whoever calls this without types may have none.
+  const parts = typeof token === 'string' && token.length <= LONGEST ? PARTS.exec(token) : null;
   if (!parts) throw new VerifyError('token_malformed');
   const [, head = '', claims = '', signature = ''] = parts;
   const header = parseObject(decode(head));

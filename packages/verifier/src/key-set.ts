@@ -103,6 +103,7 @@ export interface RemoteKeySetOptions {
   onKeyGone: () => void;
 }
 
+/** Keys from the issuer's address: fetched at once, and from then on until it is closed. */
 export function remoteKeySet({ url, window, onError, onKeyGone }: RemoteKeySetOptions): KeySet {
   const report = createReport(onError);
   let keys: Map<string, VerificationKey> | undefined;

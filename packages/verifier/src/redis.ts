@@ -1,7 +1,8 @@
 /** The revocations as the issuer's Redis holds them: for verifiers inside the trusted network. */
 import { type Cluster, Redis, type RedisOptions } from 'ioredis';
 import { createReport } from './report.ts';
-import { createRevocationCopy, type RevocationCopy } from './revocation-copy.ts';
+import { createRevocationCopy } from './revocation-copy.ts';
+import type { RevocationSource } from './revoked.ts';
 
 /** Milliseconds, as REVOCATION_LAG_MAX_MS. */
 const LAG_MAX = 2000;
@@ -15,12 +16,12 @@ export interface RevocationsInRedisOptions {
   prefix?: string;
   /** Milliseconds of silence after which nothing is believed (default 2000). */
   lagMax?: number;
-  /** Hears of connections that were lost; they are made again. */
+  /** Hears of connections that were lost, which are made again; and, once, that there is no epoch (or the `prefix` is another one). */
   onError?: (error: Error) => void;
 }
 
 /** Starts to follow the log; returns at once. */
-export function revocationsInRedis(options: RevocationsInRedisOptions): RevocationCopy {
+export function revocationsInRedis(options: RevocationsInRedisOptions): RevocationSource {
   const { redis, prefix = 'latchkey', lagMax = LAG_MAX, onError = () => undefined } = options;
   // Waits for ever; but an answer that does not come means that the connection is dead, whatever it looks like.
   const follower = {
@@ -57,5 +58,6 @@ export function revocationsInRedis(options: RevocationsInRedisOptions): Revocati
     onError,
   });
   copy.start();
-  return copy;
+  const { fresh, lag, denies, changes, failure, epoch, size, close } = copy;
+  return { fresh, lag, denies, changes, failure, epoch, size, close };
 }

@@ -13,11 +13,11 @@ export function createReport(onError: (error: Error) => void): Report {
   };
 }
 
-/** Tells of what lasts once, until it is over. */
+/** Tells of what lasts once, until it is over (undefined). */
 export function createCondition(report: Report) {
   let told = false;
-  return (what: string | undefined): void => {
-    if (what !== undefined && !told) report(new Error(what));
+  return (what: Error | undefined): void => {
+    if (what && !told) report(what);
     told = what !== undefined;
   };
 }
@@ -34,6 +34,7 @@ export function createClockWatch(report: Report) {
   /** @param now milliseconds, by the issuer's clock. */
   return (now: number): void => {
     const behind = Math.floor((now - Date.now()) / 1000);
-    isBehind(behind > CLOCK_TOLERANCE ? `the clock of this host is ${behind} s behind the issuer's` : undefined);
+    const isTold = behind > CLOCK_TOLERANCE;
+    isBehind(isTold ? new Error(`the clock of this host is ${behind} s behind the issuer's`) : undefined);
   };
 }

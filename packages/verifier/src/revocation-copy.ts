@@ -14,7 +14,7 @@ import type { Cluster, Redis } from 'ioredis';
 import { earlier, type Instant, later, NEVER, now, since } from './instant.ts';
 import { readEntry } from './log-entry.ts';
 import { createClockWatch, createCondition, createReport } from './report.ts';
-import { createRevoked, type Epoch, type Microseconds, type Revocation, type Revocations } from './revoked.ts';
+import { createRevoked, type Epoch, type Microseconds, type Revocation, type RevocationSource } from './revoked.ts';
 
 export type { Epoch, Revocation, TokenIdentity } from './revoked.ts';
 
@@ -93,6 +93,7 @@ function isBefore(a: string, b: string): boolean {
   return aTime === bTime ? aCount < bCount : aTime < bTime;
 }
 
+/** A copy that follows the log once it is started; until it has all of it nothing is believed. */
 export function createRevocationCopy(options: RevocationCopyOptions) {
   const { redis, stream, epochKey, lagMax, onError, onEpochLost, onEntry } = options;
   /** Four silences fit into what is tolerated. */
@@ -113,6 +114,8 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
   let recognised = false;
   let doubts = 0;
   let heardAt = NEVER;
+  /** What went wrong since then. */
+  let failure: Error | undefined;
   let closed = false;
   /** While the log is copied, the next part of it: asked for before it is needed, and without a look at which Redis this is. */
   let ahead: Question | undefined;
@@ -203,7 +206,9 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     const read = Math.max(millisecondsOf(lastKnown().id), millisecondsOf(highWater?.position ?? NONE.id));
     const knownUntil = Math.max(read, Math.floor(latestBirth() / 1000));
     if (!onEpochLost) {
-      mustBegin(found ? 'this Redis is older than what was read of it' : `there is no epoch at ${epochKey}`);
+      const what = found ? 'this Redis is older than what was read of it' : `there is no epoch at ${epochKey}`;
+      failure = new Error(what);
+      mustBegin(failure);
       return;
     }
     if (await onEpochLost(found, knownUntil, last)) return;
@@ -282,6 +287,7 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     // was looked at before that.
     if (entries.length < BATCH && looked) {
       complete = true;
+      failure = undefined;
       // Redis may have waited a little less than it was told to.
       heardAt = last ? asked.at : earlier(later(asked.at, asked.waited), now());
     }
@@ -300,7 +306,8 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
         else await new Promise((resolve) => setTimeout(resolve, RETRY));
       } catch (error) {
         if (closed) return;
-        report(error);
+        failure = error instanceof Error ? error : new Error(String(error));
+        report(failure);
         await new Promise((resolve) => setTimeout(resolve, RETRY));
       }
     }
@@ -351,6 +358,7 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     fresh: isFresh,
     denies: revoked.denies,
     changes: revoked.changes,
+    failure: () => failure,
     /** Whether whatever this key has signed is to be refused. */
     deniesKey: revoked.deniesKey,
     /**
@@ -387,5 +395,5 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     size: revoked.size,
     /** All it holds, for who makes a copy of the copy. */
     lines: revoked.lines,
-  } satisfies Revocations & Record<string, unknown>;
+  } satisfies RevocationSource & Record<string, unknown>;
 }

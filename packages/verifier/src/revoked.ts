@@ -51,6 +51,7 @@ function createSweep<Value>(map: Map<string, Value>, untilOf: (value: Value) => 
 
 export type Revoked = ReturnType<typeof createRevoked>;
 
+/** Nothing yet, and no epoch: until one begins every token is refused. */
 export function createRevoked() {
   let epoch: Epoch | undefined;
   let changes = 0;
@@ -185,5 +186,15 @@ export interface Revocations {
   denies(identity: TokenIdentity): boolean;
   /** A number that stays the same for as long as what {@link denies} did not refuse is not refused. Without it each token is asked about each time. */
   changes?(): number;
+  /** What went wrong since they were last heard of, if that is known: the `cause` of what is refused because of it. */
+  failure?(): unknown;
   close(): void;
+}
+
+/** The same from the issuer, by its feed or its Redis. */
+export interface RevocationSource extends Revocations {
+  /** Which Redis they are of; undefined until it is known. */
+  epoch(): Epoch | undefined;
+  /** How many sessions, users and keys it holds, for metrics. */
+  size(): number;
 }

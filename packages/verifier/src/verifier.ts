@@ -7,6 +7,12 @@ import { type KeySet, type KeySource, localKeySet, remoteKeySet } from './key-se
 import type { Revocations, TokenIdentity } from './revoked.ts';
 import { identityOf } from './token-identity.ts';
 
+export type { ClientCredentials } from './client-token.ts';
+export type { IntrospectionOptions } from './introspection.ts';
+export type { AccessTokenClaims } from './jwt.ts';
+export type { Jwk, KeySource } from './key-set.ts';
+export type { Epoch, RevocationSource, Revocations, TokenIdentity } from './revoked.ts';
+
 /** Verified tokens that are kept: about 1 KB each. */
 const MOST_KEPT = 10_000;
 /** Milliseconds; as the contract's REVOCATION_LAG_MAX_MS: a key that is new is asked for as fast as a revocation must be known. */
@@ -34,7 +40,10 @@ export interface VerifierOptions {
   clockTolerance?: number;
   /** How many verified tokens are kept (default 10 000, about 1 KB each). */
   cacheSize?: number;
-  /** Milliseconds between two fetches of the keys, however many tokens name an unknown one (default 2000). */
+  /**
+   * Milliseconds between two fetches of the keys, however many tokens name an unknown one (default 2000). To be less than the ten minutes for which
+   * keys are believed that were not fetched anew.
+   */
   jwksWindow?: number;
   /** Hears of what went wrong in the background; all of it heals by itself. */
   onError?: (error: Error) => void;
@@ -43,7 +52,7 @@ export interface VerifierOptions {
 export interface VerifyOptions {
   /** Scopes that are needed, all of them, separated by spaces. */
   scope?: string | undefined;
-  /** While the revocations are not known: refuse (the default), or ask the issuer about this token. */
+  /** While the revocations are not known: refuse (the default), or ask the issuer about this token; without the option `introspection`, refuse. */
   stale?: 'refuse' | 'introspect' | undefined;
 }
 
@@ -58,8 +67,10 @@ export interface ReadToken {
 interface KeptToken extends ReadToken {
   /** As it came: nothing else is good because of it. */
   readonly token: string;
+  /** Milliseconds: until when it is kept. */
+  readonly until: number;
   /** `revocations.changes()` when it was last found not to be revoked. */
-  goodAt?: number | undefined;
+  goodAt: number | undefined;
 }
 
 /** Characters at the end of a token by which it is looked up: 192 bits of its signature. */
@@ -67,6 +78,10 @@ const END = 32;
 
 export type Verifier = ReturnType<typeof createVerifier>;
 
+/**
+ * Returns at once, and begins to fetch the keys; until they and the revocations are known, `verify` throws VerifyErrors of status 503. What it does in
+ * the background goes on until `close()`.
+ */
 export function createVerifier(options: VerifierOptions) {
   const { issuer, audience, jwks, revocations, introspection } = options;
   const { maxTokenAge = Number.POSITIVE_INFINITY, clockTolerance = CLOCK_TOLERANCE, cacheSize = MOST_KEPT } = options;
@@ -84,10 +99,12 @@ export function createVerifier(options: VerifierOptions) {
   const introspect = introspection && createIntrospector(introspection);
 
   function keptRead(token: string): KeptToken | undefined {
+    // Whoever calls this without types may have none.
+    if (typeof token !== 'string') return undefined;
     const end = token.slice(-END);
     const known = kept.get(end);
     if (known?.token !== token) return undefined;
-    if (known.expires > Date.now()) return known;
+    if (known.until > Date.now()) return known;
     kept.delete(end);
     return undefined;
   }
@@ -100,7 +117,7 @@ export function createVerifier(options: VerifierOptions) {
     return { claims, identity: identityOf(claims, key.kid), expires };
   }
 
-  async function readInTime(token: string): Promise<ReadToken> {
+  async function readInTime(token: string): Promise<KeptToken> {
     const known = keptRead(token);
     if (known) return known;
     const read = await authentic(token);
@@ -109,15 +126,18 @@ export function createVerifier(options: VerifierOptions) {
     if ((read.claims.nbf ?? 0) > now / 1000 + clockTolerance) throw new VerifyError('claim_invalid', { claim: 'nbf' });
     // Not for longer than a token lives, though `iat` may lie ahead: once its key is gone it has to be looked for again. Nor than its key is
     // believed: the timer by which that ends stands still while the machine sleeps.
-    const expires = Math.min(read.expires, now + maxTokenAge * 1000, keys.believedUntil());
-    kept.set(token.slice(-END), { ...read, expires, token });
-    return read;
+    const until = Math.min(read.expires, now + maxTokenAge * 1000, keys.believedUntil());
+    const found: KeptToken = { ...read, token, until, goodAt: undefined };
+    kept.set(token.slice(-END), found);
+    return found;
   }
 
-  function judge(read: ReadToken & Pick<KeptToken, 'goodAt'>, scope: string | undefined): AccessTokenClaims {
+  const notKnown = () => new VerifyError('revocations_unknown', { cause: revocations.failure?.() });
+
+  function judge(read: KeptToken, scope: string | undefined): AccessTokenClaims {
     const { claims, identity } = read;
     // A copy that may be out of date can't tell a good token from a revoked one.
-    if (!revocations.fresh()) throw new VerifyError('revocations_unknown');
+    if (!revocations.fresh()) throw notKnown();
     const changes = revocations.changes?.();
     if (changes === undefined || changes !== read.goodAt) {
       if (revocations.denies(identity)) throw new VerifyError('token_revoked');
@@ -129,15 +149,13 @@ export function createVerifier(options: VerifierOptions) {
 
   return {
     /**
-     * @returns the claims of a token that is good now.
+     * @returns the claims of a token that is good now: a user's, or a client's, which has no `sid`, and as `sub` the client's id.
      * @throws {VerifyError} for any other; nothing else is thrown, whatever the token is.
      */
     async verify(token: string, { scope, stale }: VerifyOptions = {}): Promise<AccessTokenClaims> {
-      if (revocations.fresh() || stale !== 'introspect' || !introspect) {
-        // First, so that nobody is told what a token is worth by who can't know.
-        if (!revocations.fresh()) throw new VerifyError('revocations_unknown');
-        return judge(keptRead(token) ?? (await readInTime(token)), scope);
-      }
+      if (revocations.fresh()) return judge(keptRead(token) ?? (await readInTime(token)), scope);
+      // Before the token is looked at: nobody is told what it is worth by who can't know.
+      if (stale !== 'introspect' || !introspect) throw notKnown();
       const { claims } = await readInTime(token);
       if (!(await introspect(token))) throw new VerifyError('token_revoked');
       if (scope !== undefined) requireScope(claims, scope);

@@ -73,7 +73,8 @@ test('what could not be read is asked for again: the place to go on from is behi
     } else response.write(`${RESUME}${line}${event('alive', { at: 0 })}`);
   });
   const { feed, errors } = feedOf(url);
-  await vi.waitFor(() => expect(feed.fresh()).toBe(true), 5000);
+  await vi.waitFor(() => expect(feed.failure?.()).toBeInstanceOf(SyntaxError), { timeout: 5000, interval: 1 });
+  await vi.waitFor(() => expect([feed.fresh(), feed.failure?.()]).toEqual([true, undefined]), 5000);
   expect([asked, errors.length]).toEqual([[undefined, 'epoch/1-0'], 1]);
   expect([feed.denies(issued('phone')), feed.denies(issued('laptop'))]).toEqual([true, false]);
 });

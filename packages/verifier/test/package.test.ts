@@ -12,17 +12,34 @@ const source = join(import.meta.dirname, '..');
 
 /** Somebody's program, in every way the README shows. */
 const CONSUMER = `
-import { createVerifier, type Verifier } from '@latchkey/verifier';
+import {
+  type AccessTokenClaims,
+  createVerifier,
+  type Epoch,
+  type Revocations,
+  type RevocationSource,
+  type TokenIdentity,
+  type Verifier,
+} from '@latchkey/verifier';
 import { VerifyError } from '@latchkey/verifier/errors';
 import { latchkeyVerifier } from '@latchkey/verifier/fastify';
 import { revocationFeed } from '@latchkey/verifier/feed';
 import { revocationsInRedis } from '@latchkey/verifier/redis';
-const revocations = revocationFeed({ url: 'http://127.0.0.1:9/v1/revocations', auth: { token: () => 'x' } });
+const sources: ((url: string) => RevocationSource)[] = [
+  (url) => revocationFeed({ url, auth: { token: () => 'x' } }),
+  (redis) => revocationsInRedis({ redis }),
+];
+const [feed] = sources;
+if (!feed) process.exit(1);
+const source = feed('http://127.0.0.1:9/v1/revocations');
+const revocations: Revocations = { ...source, denies: (identity: TokenIdentity) => source.denies(identity) };
+const epoch: Epoch | undefined = source.epoch();
+const subject = (claims: AccessTokenClaims): string => claims.sub;
 const verifier: Verifier = createVerifier({ issuer: 'i', audience: 'a', jwks: 'http://127.0.0.1:9/', revocations });
 const error: unknown = await verifier.verify('x').catch((reason: unknown) => reason);
 verifier.close();
 const code: string = error instanceof VerifyError ? error.code : '';
-if (code !== 'revocations_unknown' || !latchkeyVerifier || !revocationsInRedis) process.exit(1);
+if (code !== 'revocations_unknown' || !latchkeyVerifier || epoch || !subject) process.exit(1);
 `;
 
 /** The same without Fastify and without Redis. */

@@ -62,6 +62,32 @@ test.each<[string, RedisOptions]>([
   expect([revocations.fresh(), errors]).toEqual([true, []]);
 });
 
+test('whoever follows the log is given what there is to ask, and nothing that would change it', () => {
+  const { revocations } = follow();
+  expect(Object.keys(revocations).sort()).toEqual([
+    'changes',
+    'close',
+    'denies',
+    'epoch',
+    'failure',
+    'fresh',
+    'lag',
+    'size',
+  ]);
+});
+
+test('why nothing is known is there to be told, until it is', async () => {
+  const { revocations } = follow();
+  await writer.set('latchkey:{revocations}:epoch', 'in the way');
+  await vi.waitFor(
+    () => expect(revocations.failure?.()).toMatchObject({ message: expect.stringContaining('WRONGTYPE') }),
+    SOON,
+  );
+  await writer.del('latchkey:{revocations}:epoch');
+  await beginEpoch();
+  await vi.waitFor(() => expect([revocations.fresh(), revocations.failure?.()]).toEqual([true, undefined]), SOON);
+});
+
 test('that there is no epoch, as under another prefix, is told once', async () => {
   await beginEpoch();
   const { revocations, errors } = follow({ prefix: 'another' });

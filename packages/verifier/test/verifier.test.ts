@@ -126,7 +126,7 @@ test('a token that was good is asked about again when more was revoked, and only
   const { verifier, key } = verifierOf(testKey(), { revocations: { ...revocations, denies } });
   const token = goodToken(key);
   await verifier.verify(token);
-  verifier.verifySeen(token);
+  expect(denies).toHaveBeenCalledTimes(1);
   denies.mockClear();
   for (let n = 0; n < 10; n += 1) verifier.verifySeen(token);
   expect(denies).not.toHaveBeenCalled();
@@ -166,6 +166,30 @@ test('while the revocations are not known every token is refused, seen or not, g
     await expect(verifier.verify(one)).rejects.toMatchObject({ code: 'revocations_unknown', status: 503 });
   silence(false);
   await expect(verifier.verify(token)).resolves.toMatchObject({ sub: 'ada' });
+});
+
+test('why the revocations are not known is said by whoever knows', async () => {
+  const { revocations, silence } = saidRevocations();
+  const why = new Error('the issuer answers 503');
+  const { verifier, key } = verifierOf(testKey(), { revocations: { ...revocations, failure: () => why } });
+  silence(true);
+  await expect(verifier.verify(goodToken(key))).rejects.toMatchObject({ code: 'revocations_unknown', cause: why });
+});
+
+test('what is no text at all, from a caller without types, is refused as what is no token', async () => {
+  const { verifier, silence } = verifierOf(testKey(), {
+    introspection: { url: 'http://127.0.0.1:9', client: { id: 'a', secret: 'b' } },
+  });
+  const asked = [undefined, null, 1, {}, ['a.b.c']] as unknown as string[];
+  const refused = { name: 'VerifyError', code: 'token_malformed' };
+  for (const token of asked) {
+    await expect(verifier.verify(token)).rejects.toMatchObject(refused);
+    await expect(verifier.read(token)).rejects.toMatchObject(refused);
+    expect(verifier.verifySeen(token)).toBeUndefined();
+  }
+  silence(true);
+  for (const token of asked)
+    await expect(verifier.verify(token, { stale: 'introspect' })).rejects.toMatchObject(refused);
 });
 
 test('then a call that opted in has the issuer asked, which knows; and only for tokens that it signed', async () => {
