@@ -14,7 +14,9 @@ export const UNTIL_LIFTED = new Date('9999-12-31T23:59:59Z');
 const LATEST: Microseconds = Number.MAX_SAFE_INTEGER - 1;
 
 const microseconds = (instant: Date): Microseconds => Math.min(instant.getTime() * 1000, LATEST);
-const instantOf = (us: Microseconds): Date => (us >= LATEST ? UNTIL_LIFTED : new Date(Math.ceil(us / 1000)));
+const instantOf = (us: Microseconds): Date => (us >= LATEST ? UNTIL_LIFTED : new Date(Math.floor(us / 1000)));
+/** Instants are given and shown in milliseconds: what was issued within one was issued at it. */
+const endOf = (instant: Date): Microseconds => Math.min(microseconds(instant) + 999, LATEST);
 
 export type RevocationService = ReturnType<typeof createRevocation>;
 
@@ -48,7 +50,7 @@ export function createRevocation({
       // refuse the tokens and what reads the log accept them.
       const { cutoff, closedUntil } = await sessions.cutOff(
         userId,
-        issuedBefore === undefined ? 'now' : microseconds(issuedBefore),
+        issuedBefore === undefined ? 'now' : endOf(issuedBefore),
       );
       const validFrom = instantOf(Math.max(cutoff, closedUntil));
       await log.cutOff(userId, cutoff);

@@ -193,7 +193,7 @@ async function cutOff(system: Lane, plan: CuttingOff): Promise<Event[]> {
         return { at: 'now', suspended: 0 };
       case 'cutOffAhead':
         await revocation.cutOff(holder.id, asked.until);
-        return { at: asked.until.getTime() * 1000, suspended: 'keep' };
+        return { at: asked.until.getTime() * 1000 + 999, suspended: 'keep' };
       case 'suspend':
         await revocation.suspend(holder.id, asked.until, null);
         return { at: 'now', suspended: Math.min(asked.until.getTime() * 1000, FAR) };

@@ -166,6 +166,13 @@ describe('cutting off', () => {
     await suite.expectAgreement(user);
   });
 
+  test('at the instant a session says it began refuses it', async () => {
+    const user = await suite.newUser();
+    const { access_token, session } = await suite.jwt(user);
+    expect((await cutOff(user, session.created_at)).json()).toEqual({ tokens_valid_from: session.created_at });
+    expect(await suite.verify(access_token)).toBe(401);
+  });
+
   test('at tomorrow refuses today’s tokens, and today’s logins; tomorrow’s it lets in', async () => {
     const user = await suite.newUser();
     const today = await suite.jwt(user);
