@@ -1,4 +1,5 @@
 /** The whole set in one process group tree: what `npm start` runs, from the first folder to the last drain. */
+import { isIPv6 } from 'node:net';
 import { join } from 'node:path';
 import { type RunningApp, startApp } from './app-process.ts';
 import type { Environment, StackSettings } from './environment.ts';
@@ -214,8 +215,8 @@ async function runApp(
 
 /** Where a part of the set reaches an app of it. */
 function localUrl({ host }: StackSettings, port: number): string {
-  const wildcard = host === undefined || host === '0.0.0.0' || host === '::';
-  return `http://${wildcard ? '127.0.0.1' : host}:${port}`;
+  if (host === undefined || host === '0.0.0.0' || host === '::') return `http://127.0.0.1:${port}`;
+  return `http://${isIPv6(host) ? `[${host}]` : host}:${port}`;
 }
 
 function savePorts(folder: StateFolder, { postgres, redis, catcher }: Parts): void {

@@ -145,6 +145,15 @@ describe('a half-initialised data folder', () => {
   });
 });
 
+test('an address of IPv6 to listen on is asked for in brackets', { timeout: TIMEOUT }, async () => {
+  const stack = await startStack(folder(), { HOST: '::1' });
+  await stack.says('Latchkey is running');
+  const worker = await fetch(`http://[::1]:${stack.env.WORKER_PORT}/env`);
+  expect(await worker.json()).toMatchObject({ BOARD_API_URL: `http://[::1]:${stack.env.API_PORT}` });
+  stack.child.kill('SIGINT');
+  expect(await stack.exit).toBe(0);
+});
+
 test('a second start in one folder says who has it and harms nothing', { timeout: TIMEOUT }, async () => {
   const state = folder();
   const first = await startStack(state);

@@ -10,5 +10,5 @@ const server = createServer((request, response) => {
     process.stdout.write(`${JSON.stringify({ level: 60, msg: 'the last word' })}\n`, () => process.exit(3));
   }
 });
-server.listen(Number(process.env.PORT), '127.0.0.1');
+server.listen(Number(process.env.PORT), process.env.HOST || '127.0.0.1');
 process.on('SIGTERM', () => deaf || server.close(() => process.exit(0)));
