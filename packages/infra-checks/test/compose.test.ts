@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { BlockList } from 'node:net';
 import { join } from 'node:path';
 import { repositoryRoot } from '@latchkey/dev-stack/repository';
 import { Ajv2019 } from 'ajv/dist/2019.js';
@@ -91,6 +92,19 @@ test('what writes although it runs read-only has a place to; the command line ru
   for (const name of ['mailpit', 'nginx'])
     expect(service(name), name).toMatchObject({ read_only: true, tmpfs: ['/tmp'] });
   expect(service('cli')).toMatchObject({ profiles: ['operator'], restart: 'no' });
+});
+
+test('nginx is trusted in whichever of its default pools Docker puts the network', () => {
+  const trusted = new BlockList();
+  for (const range of service('auth-api-1').environment?.TRUSTED_PROXIES?.split(',') ?? []) {
+    const [network = '', prefix] = range.split('/');
+    trusted.addSubnet(network, Number(prefix));
+  }
+  // Docker's documentation, "default-address-pools": 172.17 to 172.31, then parts of 192.168.
+  for (const address of ['172.17.0.2', '172.18.0.5', '172.31.255.2', '192.168.0.2', '192.168.16.2', '192.168.240.9'])
+    expect([address, trusted.check(address)]).toEqual([address, true]);
+  for (const address of ['10.0.0.2', '172.32.0.2', '203.0.113.7'])
+    expect([address, trusted.check(address)]).toEqual([address, false]);
 });
 
 test('nginx tells auth-api who asks, wherever it passes a request on, whatever the client says', () => {
