@@ -120,9 +120,9 @@ describe('a changed password', () => {
         code: 'password_too_weak',
         pointer: '/new_password',
       });
-    expectProblem(await changePassword(token, PASSWORD, 'short'), {
+    expectProblem(await changePassword(token, PASSWORD, 'kx7q'), {
       status: 400,
-      code: 'invalid_request',
+      code: 'password_too_weak',
       pointer: '/new_password',
     });
     expect((await api.login(email)).statusCode).toBe(200);

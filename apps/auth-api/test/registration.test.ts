@@ -140,6 +140,7 @@ test('a resend mails nothing to an address that is unknown or has an account', a
 
 test.each([
   ['common', 'password123'],
+  ['short', 'kx7q#Zv'],
   ['a keyboard walk', 'qwertyuiop'],
   ['one character many times', 'a'.repeat(20)],
 ])('a password that is %s is refused and named, and nobody is registered', async (_what, password) => {

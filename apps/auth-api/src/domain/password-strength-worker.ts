@@ -9,6 +9,8 @@ import { yieldToOthers } from './low-priority.ts';
 
 yieldToOthers();
 
+/** Characters: NIST SP 800-63B section 5.1.1.2. */
+const SHORTEST = 8;
 /** zxcvbn's 0–4: 2 is "protects from unthrottled online attacks", and ours are throttled. */
 const LEAST_SCORE = 2;
 /**
@@ -30,6 +32,7 @@ export interface StrengthTask {
 }
 
 function isStrong(password: string, knownToOthers: readonly string[]): boolean {
+  if ([...password].length < SHORTEST) return false;
   const strongBy = (length: number) =>
     strength.check(password.slice(0, length), [...knownToOthers]).score >= LEAST_SCORE;
   // A name or an address that is cut in two is not recognised any more.

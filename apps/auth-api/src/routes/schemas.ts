@@ -15,12 +15,12 @@ export const Email = Type.String({
   examples: ['ada@example.com'],
 });
 
-/** At least 8 (NIST SP 800-63B section 5.1.1.2); at most 256 so that hashing it costs what hashing costs. */
+/** At most 256, so that its length adds nothing to the cost of argon2id. One of fewer than 8 is refused as `password_too_weak`. */
 export const NewPassword = Type.String({
-  minLength: 8,
+  minLength: 1,
   maxLength: 256,
   pattern: '^[^\\u0000\\uD800-\\uDFFF]*$',
-  description: 'a password of whole characters, null not among them',
+  description: 'a password of 8 or more whole characters, null not among them',
   format: 'password',
   examples: ['correct horse battery staple'],
 });
