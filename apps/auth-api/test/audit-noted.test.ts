@@ -77,6 +77,21 @@ test('an event that can not be recorded yet holds no other up, is recorded once 
   expect(missing()).toEqual([]);
 });
 
+test('who reads the log finds what was noted before, and does not wait for what can not be recorded yet', async () => {
+  const { audit } = noting();
+  const [locked, free] = [await person(), await person()];
+  audit.noteOwn('session.created', free, context);
+  expect((await audit.list({ userId: free, limit: 10 })).map(({ type }) => type)).toEqual(['session.created']);
+  const release = await hold(locked);
+  try {
+    audit.noteOwn('session.ended', locked, context);
+    expect(await audit.list({ userId: locked, limit: 10 })).toEqual([]);
+  } finally {
+    await release();
+  }
+  await audit.close();
+});
+
 test('an event of whose statement nobody knows how it ended is recorded once, however often it is tried', async () => {
   const userId = await person();
   const event = {

@@ -7,10 +7,11 @@
  * is killed loses what it had gathered (docs/adr/0011).
  */
 import { randomUUID } from 'node:crypto';
+import { EventEmitter, once } from 'node:events';
 import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { unavailableDependency } from '../dependency-errors.ts';
-import type { AuditEvent, AuditStore, AuditType } from '../store/audit.ts';
+import type { AuditEvent, AuditFilter, AuditStore, AuditType, RecordedEvent } from '../store/audit.ts';
 import type { RequestContext } from './request-context.ts';
 
 /** Events that wait at once; far more than are gathered meanwhile. What comes on top is logged instead. */
@@ -19,6 +20,8 @@ const MOST_WAITING = 1000;
 const GATHER = 20;
 /** Milliseconds between a try of one event that failed and the next try. */
 const PAUSE = 500;
+/** Milliseconds who reads the log waits for what was noted before: a few times GATHER, for the statement too. */
+const READ_AFTER = 250;
 /** Milliseconds what waits has to be recorded when the app closes; what is left then is logged. */
 const CLOSE_WITHIN = 3000;
 
@@ -30,6 +33,10 @@ export function createAudit(store: AuditStore, logger: Logger) {
   /** Could not be recorded: tried one at a time, between what is fresh, so that one that can't be recorded holds no other up. */
   let again: AuditEvent[] = [];
   let writing: Promise<void> | undefined;
+  /** Events that were noted, and those of them that have been tried. */
+  let [noted, tried] = [0, 0];
+  /** Told each time some have. */
+  const rounds = new EventEmitter();
   let state: 'open' | 'closing' | 'closed' = 'open';
 
   const lost = (event: AuditEvent, error?: unknown) =>
@@ -47,6 +54,15 @@ export function createAudit(store: AuditStore, logger: Logger) {
     } catch {
       again.push(...fresh.splice(0, events.length));
     }
+    tried += events.length;
+    rounds.emit('tried');
+  }
+
+  /** Waits until all that was noted so far has been tried, for {@link READ_AFTER} at most. */
+  async function settled(): Promise<void> {
+    const upTo = noted;
+    const signal = AbortSignal.timeout(READ_AFTER);
+    while (tried < upTo && !signal.aborted) await once(rounds, 'tried', { signal }).catch(() => undefined);
   }
 
   /** @returns false when it has to wait; what would fail for ever is given up. */
@@ -85,14 +101,20 @@ export function createAudit(store: AuditStore, logger: Logger) {
       lost(event);
       return;
     }
+    noted += 1;
     fresh.push({ id: randomUUID(), at: new Date(), ...event });
     writing ??= write();
   }
 
   return {
     record: store.record,
-    list: store.list,
     note,
+
+    /** The newest first; what this instance has answered is among them. */
+    async list(filter: AuditFilter): Promise<RecordedEvent[]> {
+      await settled();
+      return store.list(filter);
+    },
 
     /** {@link note} of what a user did with their own account. */
     noteOwn(type: AuditType, userId: string, context: RequestContext, details?: AuditEvent['details']): void {
