@@ -13,9 +13,20 @@
 import type { Cluster, Redis } from 'ioredis';
 import { earlier, type Instant, later, NEVER, now, since } from './instant.ts';
 import { readEntry } from './log-entry.ts';
+import {
+  type HighWater,
+  type Known,
+  type KnownEntry,
+  latestBirth,
+  missing,
+  NONE,
+  type Seen,
+} from './redis-identity.ts';
 import { createClockWatch, createCondition, createReport } from './report.ts';
-import { createRevoked, type Epoch, type Microseconds, type Revocation, type RevocationSource } from './revoked.ts';
+import { createRevoked, type Epoch, type Revocation, type RevocationSource } from './revoked.ts';
+import { isBefore, millisecondsOf } from './stream-id.ts';
 
+export type { HighWater, KnownEntry } from './redis-identity.ts';
 export type { Epoch, Revocation, TokenIdentity } from './revoked.ts';
 
 /** Milliseconds one read waits for news at most: how often a quiet log still says that it is there. */
@@ -24,21 +35,6 @@ const LONGEST_BLOCK = 250;
 const BATCH = 2000;
 /** Milliseconds between two tries when Redis is away or no epoch has begun. */
 const RETRY = 100;
-
-/** An entry of the log. */
-export interface KnownEntry {
-  id: string;
-  /** The second until which it matters and stays in the log. */
-  until: number;
-}
-
-/** How far the log of an epoch had been read. */
-export interface HighWater {
-  epochId: string;
-  position: string;
-  /** The latest birth of an epoch that was known; 0: none. */
-  born: Microseconds;
-}
 
 export interface RevocationCopyOptions {
   /** A connection of its own: it blocks. Commands may wait while Redis is away (`maxRetriesPerRequest: null`). */
@@ -68,9 +64,10 @@ export type RevocationCopy = ReturnType<typeof createRevocationCopy>;
 /** As the client reads it: what is not needed is not made a string. */
 type Entry = readonly [id: Buffer, field: readonly [name: Buffer, text: Buffer]];
 
-/** What Redis was asked, when, and how often it had been doubted by then. */
-interface Question {
-  at: Instant;
+/** Entries that Redis was asked for. */
+interface PendingRead {
+  asked: Instant;
+  /** How often Redis had been doubted by then. */
   doubts: number;
   /** Milliseconds for which it may wait for news. */
   waited: number;
@@ -80,18 +77,6 @@ interface Question {
 /** Of a reply of names and values. */
 const fieldOf = (reply: readonly unknown[], name: string): unknown =>
   reply.find((_, index) => index % 2 === 1 && reply[index - 1] === name);
-
-const NONE: KnownEntry = { id: '0-0', until: 0 };
-
-/** When the entry with this id was written. */
-const millisecondsOf = (id: string): number => Number(id.split('-', 1)[0]);
-
-/** Stream ids in order: milliseconds, then a counter. */
-function isBefore(a: string, b: string): boolean {
-  const [aTime = 0, aCount = 0] = a.split('-').map(Number);
-  const [bTime = 0, bCount = 0] = b.split('-').map(Number);
-  return aTime === bTime ? aCount < bCount : aTime < bTime;
-}
 
 /** A copy that follows the log once it is started; until it has all of it nothing is believed. */
 export function createRevocationCopy(options: RevocationCopyOptions) {
@@ -103,12 +88,12 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
   const mustBegin = createCondition(report);
   const compareClocks = createClockWatch(report);
   const revoked = createRevoked();
-  let position = '0-0';
-  /** The second until which the entry at `position` matters and stays in the log. */
-  let positionUntil = 0;
-  /** The last entry this process itself was told is written, and until when that matters: it may have yet to read it. */
+  /** The last entry that was read: where to read on. */
+  let read = NONE;
+  /** The last entry this process itself was told is written: it may have yet to read it. */
   let written = NONE;
   let highWater: HighWater | undefined;
+  /** Whether all of the log was copied. One thing shows it: a short answer to a question asked right after a look at which Redis this is. */
   let complete = false;
   /** Whether this is the Redis whose log was copied; and how often that was doubted. */
   let recognised = false;
@@ -118,28 +103,31 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
   let failure: Error | undefined;
   let closed = false;
   /** While the log is copied, the next part of it: asked for before it is needed, and without a look at which Redis this is. */
-  let ahead: Question | undefined;
+  let ahead: PendingRead | undefined;
   /** Those who wait until the copy has got so far. */
   const awaiting = new Set<{ id: string; arrive: () => void }>();
 
   const isFresh = (): boolean => complete && since(heardAt) <= lagMax;
 
-  /** The last entry known to be in the log of this epoch, read or written. */
-  const lastKnown = (): KnownEntry =>
-    isBefore(position, written.id) ? written : { id: position, until: positionUntil };
+  /** What is known by now of the Redis that was followed. */
+  const known = (): Known => ({
+    epoch: revoked.epoch(),
+    read,
+    last: isBefore(read.id, written.id) ? written : read,
+    highWater,
+  });
 
   /**
-   * What tells one Redis from another, in one round trip: its epoch, the id of the last entry ever written, how many there are, and whether two are
-   * there: the one at `position`, and the last that was known when this was asked.
+   * What tells one Redis from another, in one round trip. Who asks compares it with what was known when it asked.
+   * @returns it, and how many entries there are.
    */
-  async function look() {
-    const known = lastKnown();
+  async function look({ read, last }: Known): Promise<Seen & { length: number }> {
     const replies =
       (await redis
         .pipeline()
         .hmget(epochKey, 'id', 'born')
-        .xrange(stream, position, position)
-        .xrange(stream, known.id, known.id)
+        .xrange(stream, read.id, read.id)
+        .xrange(stream, last.id, last.id)
         // After them: what takes an entry away has written another one.
         .xinfo('STREAM', stream)
         .role()
@@ -147,7 +135,7 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
         .exec()) ?? [];
     // The log may have been trimmed to nothing, or not begun.
     for (const [error] of replies) if (error && !error.message.includes('no such key')) throw error;
-    const [hash = [], entries = [], ours = [], info = [], role = [], time = []] = replies.map(([error, value]) =>
+    const [hash = [], ofRead = [], ofLast = [], info = [], role = [], time = []] = replies.map(([error, value]) =>
       error ? [] : (value as unknown[]),
     );
     if (role[0] !== 'master') {
@@ -158,60 +146,28 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     compareClocks(Number(time[0]) * 1000);
     const [id, born] = hash as (string | null)[];
     return {
-      found: id && born ? { id, born: Number(born) } : undefined,
-      end: String(fieldOf(info, 'last-generated-id') ?? '0-0'),
+      epoch: id && born ? { id, born: Number(born) } : undefined,
+      end: String(fieldOf(info, 'last-generated-id') ?? NONE.id),
       length: Number(fieldOf(info, 'length') ?? 0),
-      hasPosition: entries.length > 0,
-      known,
-      hasKnown: ours.length > 0,
+      hasRead: ofRead.length > 0,
+      hasLast: ofLast.length > 0,
     };
   }
 
-  /** Microseconds: no epoch born before that is believed. */
-  const latestBirth = (): Microseconds => Math.max(revoked.epoch()?.born ?? 0, highWater?.born ?? 0);
-
-  /** By what was noted before this process began. */
-  function lacksNoted({ id, born }: Epoch, end: string): KnownEntry | undefined {
-    if (highWater === undefined) return undefined;
-    const { epochId, position: noted } = highWater;
-    if (id === epochId) return isBefore(end, noted) ? { id: noted, until: 0 } : undefined;
-    // The mark of a release before has no birth. What was read of its epoch was written after it.
-    return born < millisecondsOf(noted) * 1000 ? NONE : undefined;
-  }
-
-  /** By what this process has read and written of the epoch. */
-  function lacksKnown({ end, hasPosition, known, hasKnown }: Awaited<ReturnType<typeof look>>): KnownEntry | undefined {
-    // Written to since, an older copy ends later than what is known, but lacks it; a log lacks what stopped to matter too.
-    const isLost = ({ id, until }: KnownEntry, isThere: boolean): boolean =>
-      id !== NONE.id && (isBefore(end, id) || (!isThere && millisecondsOf(end) < until * 1000));
-    const read = { id: position, until: positionUntil };
-    if (isLost(read, hasPosition)) return read;
-    return isLost(known, hasKnown) ? known : undefined;
-  }
-
-  /**
-   * Whether this is a copy of Redis from before what is known of the same epoch, or from before that began.
-   * @returns the entry it lacks; {@link NONE} where its birth shows it; undefined if it is not older.
-   */
-  function lacks(seen: Awaited<ReturnType<typeof look>>): KnownEntry | undefined {
-    const { found, end } = seen;
-    if (found === undefined || found.born < latestBirth()) return NONE;
-    return lacksNoted(found, end) ?? (found.id === revoked.epoch()?.id ? lacksKnown(seen) : undefined);
-  }
-
-  /** @param last what this Redis lacks. @throws Error when another one, behind the same name, does not. */
-  async function loseEpoch(found: Epoch | undefined, last: KnownEntry): Promise<void> {
+  /** @param lacking what this Redis lacks. @throws Error when another one, behind the same name, does not. */
+  async function loseEpoch(found: Epoch | undefined, lacking: KnownEntry): Promise<void> {
     complete = false;
     recognised = false;
-    const read = Math.max(millisecondsOf(lastKnown().id), millisecondsOf(highWater?.position ?? NONE.id));
-    const knownUntil = Math.max(read, Math.floor(latestBirth() / 1000));
+    const { last, ...of } = known();
+    const heard = Math.max(millisecondsOf(last.id), millisecondsOf(highWater?.position ?? NONE.id));
+    const knownUntil = Math.max(heard, Math.floor(latestBirth(of) / 1000));
     if (!onEpochLost) {
       const what = found ? 'this Redis is older than what was read of it' : `there is no epoch at ${epochKey}`;
       failure = new Error(what);
       mustBegin(failure);
       return;
     }
-    if (await onEpochLost(found, knownUntil, last)) return;
+    if (await onEpochLost(found, knownUntil, lacking)) return;
     // Who was asked to begin one has another, or all of this one: it may be where this connection should lead to.
     reconnect();
     throw new Error('this Redis is older than another one of its name');
@@ -220,26 +176,27 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
   /** Follows the epoch. @returns whether the log that is there may be read on. */
   async function sameRedis(): Promise<boolean> {
     const doubtsBefore = doubts;
-    const seen = await look();
-    const { found } = seen;
-    const lacking = lacks(seen);
-    if (found === undefined || lacking) {
-      await loseEpoch(found, lacking ?? NONE);
+    const before = known();
+    const seen = await look(before);
+    const { epoch: found } = seen;
+    const lacks = missing(before, seen);
+    if (found === undefined || lacks) {
+      await loseEpoch(found, lacks ?? NONE);
       return false;
     }
     mustBegin(undefined);
-    const another = found.id !== revoked.epoch()?.id;
+    const another = found.id !== before.epoch?.id;
     if (another) {
       revoked.begin(found);
       written = NONE;
     }
-    // Another Redis, or, after a silence, a log trimmed past what had been read: from the start. (Who hears all the time has read what is trimmed.)
-    if (another || (position !== '0-0' && !seen.hasPosition && !isFresh())) {
-      position = '0-0';
-      positionUntil = 0;
+    // Another Redis, or, after a silence, a log trimmed past what was read: from the start. (Of the trimmed one to read on would do: what is trimmed
+    // matters no more.)
+    if (another || (read.id !== NONE.id && !seen.hasRead && !isFresh())) {
+      read = NONE;
       complete = false;
     }
-    if (position === '0-0') revoked.expect(seen.length);
+    if (read.id === NONE.id) revoked.expect(seen.length);
     if (doubts === doubtsBefore) recognised = true;
     return true;
   }
@@ -252,16 +209,17 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
   }
 
   function take(entries: readonly Entry[]): void {
-    for (const [id, [name, text]] of entries) {
-      const until = onEntry ? undefined : revoked.applyBytes(name, text);
-      positionUntil = until ?? takeOne(String(id), readEntry(String(name), String(text)));
-    }
-    position = String(entries.at(-1)?.[0] ?? position);
-    for (const one of awaiting) if (!isBefore(position, one.id)) one.arrive();
+    let { until } = read;
+    for (const [id, [name, text]] of entries)
+      until =
+        (onEntry ? undefined : revoked.applyBytes(name, text)) ??
+        takeOne(String(id), readEntry(String(name), String(text)));
+    read = { id: String(entries.at(-1)?.[0] ?? read.id), until };
+    for (const one of awaiting) if (!isBefore(read.id, one.id)) one.arrive();
   }
 
   /** Asks for the entries after `from`. They are waited for, but not while everything is refused until the log is copied. */
-  function ask(from: string): Question {
+  function ask(from: string): PendingRead {
     const waited = complete ? block : 0;
     const reply = complete
       ? redis.xreadBuffer('COUNT', BATCH, 'BLOCK', waited, 'STREAMS', stream, from)
@@ -269,30 +227,28 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     const answer = reply.then((streams) => (streams?.[0]?.[1] ?? []) as unknown as Entry[]);
     // That it failed is heard by who awaits it.
     answer.catch(() => undefined);
-    return { at: now(), doubts, waited, answer };
+    return { asked: now(), doubts, waited, answer };
   }
 
   async function readOn(): Promise<void> {
     const looked = ahead === undefined;
-    const asked = ahead ?? ask(position);
+    const pending = ahead ?? ask(read.id);
     ahead = undefined;
-    const entries = await asked.answer;
+    const entries = await pending.answer;
     // The client asks again after a lost connection, and the answer may be that of another Redis.
-    if (doubts !== asked.doubts) return;
+    if (doubts !== pending.doubts) return;
     const last = entries.at(-1);
     // Redis finds the next ones while these are taken.
     if (!complete && last && entries.length === BATCH) ahead = ask(String(last[0]));
     take(entries);
-    // A short answer means the copy had caught up when the server answered, so it was fresh no earlier than when we asked: of the Redis that
-    // was looked at before that.
     if (entries.length < BATCH && looked) {
       complete = true;
       failure = undefined;
-      // Redis may have waited a little less than it was told to.
-      heardAt = last ? asked.at : earlier(later(asked.at, asked.waited), now());
+      // The copy had caught up when Redis answered, so no earlier than it was asked. It may have waited a little less than it was told to.
+      heardAt = last ? pending.asked : earlier(later(pending.asked, pending.waited), now());
     }
     // The clock of Redis stands in each entry's id. What the log still holds while it is copied still matters.
-    if (complete && entries.length > 0) revoked.sweep(millisecondsOf(position) / 1000, entries.length);
+    if (complete && entries.length > 0) revoked.sweep(millisecondsOf(read.id) / 1000, entries.length);
   }
 
   async function follow(): Promise<void> {
@@ -372,14 +328,14 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     /** The epoch that is believed. */
     epoch: revoked.epoch,
     /** How far it has read, for who keeps a high-water mark. */
-    position: (): string => position,
+    position: (): string => read.id,
     /**
      * Resolves once the entry with this id has been read, or a later one: what Redis itself would say is known then.
      * @param within milliseconds
      * @throws Error when it was not by then.
      */
     reaches(id: string, within: number): Promise<void> {
-      if (!isBefore(position, id)) return Promise.resolve();
+      if (!isBefore(read.id, id)) return Promise.resolve();
       return new Promise((resolve, reject) => {
         const one = { id, arrive: () => settle(resolve) };
         const timer = setTimeout(() => settle(() => reject(new Error('the copy of the log is behind'))), within);
