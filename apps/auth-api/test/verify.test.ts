@@ -100,15 +100,18 @@ describe('GET /v1/verify', () => {
     expect((await api.get('/v1/verify?scope=', token)).statusCode).toBe(400);
   });
 
-  test('challenges a caller without a token, as RFC 6750 says', async () => {
-    const response = await api.get('/v1/verify');
+  test.each<[string, Record<string, string>]>([
+    ['without a token', {}],
+    ['with another scheme', { authorization: 'Basic ZGV2OmRldg==' }],
+    ['with a scheme that begins alike', { authorization: 'Bearers x' }],
+  ])('challenges a caller %s, as RFC 6750 says', async (_how, headers) => {
+    const response = await api.call('GET', '/v1/verify', undefined, headers);
     expect([response.statusCode, response.json().code]).toEqual([401, 'missing_token']);
     expect(response.headers['www-authenticate']).toBe('Bearer realm="latchkey"');
     expect(response.headers['content-type']).toMatch(/^application\/problem\+json/);
   });
 
   test.each<[string, () => string]>([
-    ['another scheme', () => 'Basic ZGV2OmRldg=='],
     ['the scheme alone', () => 'Bearer'],
     ['two tokens', () => `Bearer ${token} ${token}`],
     ['something that is no JWT', () => 'Bearer nonsense'],

@@ -107,7 +107,7 @@ export const keyConventions = {
     ttl: '14 days (longer than a mail is retried)',
     writers: 'mailer-worker; auth-api (withdrawn)',
     meaning:
-      'How far this mail got, so that a job seen twice is not mailed twice: `reserved:<ms>`: it waits for its turn until then; `sending`: its data was begun; `accepted`: a mail server has it; `withdrawn`: its link is dead, nothing is sent.',
+      'How far this mail got, so that a job seen twice is not mailed twice: `reserved:<ms>`: it waits for its turn until then; `sending`: its data was begun; `accepted`: a mail server has it; `withdrawn`: its link is dead, nothing is sent; `failed:<sending or nothing>:<why, JSON>`: it failed for good while set aside, which its job is told once.',
   },
   mailPace: {
     pattern: 'latchkey:{mail}:pace:<domain or recipient>:<domain, or SHA-256 of the address, base64url>',

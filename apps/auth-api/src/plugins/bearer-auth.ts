@@ -66,7 +66,8 @@ export const bearerAuth = fp(
 
     /** At once where nobody has to be asked. */
     function anyone({ raw, headers: { authorization } }: FastifyRequest): Caller | Promise<Caller> {
-      if (authorization === undefined) throw new Problem('missing_token');
+      // Whoever comes in another way is told of this one, and of no error (RFC 6750 section 3.1).
+      if (authorization === undefined || !SCHEME.test(authorization)) throw new Problem('missing_token');
       const token = bearerToken(authorization);
       if (token.startsWith(OPAQUE_PREFIX)) return byOpaqueToken(token, raw);
       return bySeenJwt(token) ?? byJwt(token);
@@ -99,6 +100,7 @@ export const bearerAuth = fp(
   { name: 'bearer-auth' },
 );
 
+const SCHEME = /^Bearer(?: |$)/i;
 const BEARER = /^Bearer +([^ ]+)$/i;
 
 /** RFC 6750 section 2.1. @returns what is no token for what names none. */
