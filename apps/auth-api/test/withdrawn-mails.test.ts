@@ -56,6 +56,17 @@ async function appWithoutWorker() {
   return { api, namespace, database, redis, registered, account, left };
 }
 
+/** An account whose mail a worker has taken. */
+async function held() {
+  const { api, namespace, database, redis, account } = await appWithoutWorker();
+  const { email, job: key, token } = await account();
+  const id = key.split(':').at(-1) ?? '';
+  // As BullMQ marks a job that is being worked on.
+  const lock = `${key}:lock`;
+  await redis.set(lock, 'a worker');
+  return { api, database, redis, email, token, job: { key, lock, ledger: redisKeys(namespace).mailLedger(id) } };
+}
+
 const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
 
 test('a deletion whose mails can not be taken back is 503 and has not happened; repeated it takes them along', async () => {
@@ -98,4 +109,16 @@ test('a registration that is forgotten takes its mails along, out of the outbox 
   expect(await redis.exists(old.job)).toBe(0);
   expect(await left(young.email)).toEqual([1, 1]);
   expect(await redis.exists(young.job)).toBe(1);
+});
+
+test('of a mail that was withdrawn while a worker held it, its job goes once the worker lets go', async () => {
+  const { api, database, redis, job, email, token } = await held();
+  expect((await api.call('DELETE', '/v1/me', { current_password: PASSWORD }, bearer(token))).statusCode).toBe(204);
+  const withdrawals = () => database.rows('SELECT FROM mail_withdrawals');
+  await vi.waitFor(async () => expect(await redis.get(job.ledger)).toBe('withdrawn'));
+  expect(JSON.stringify(await redis.hgetall(job.key))).toContain(email);
+  expect(await withdrawals()).toHaveLength(1);
+  await redis.del(job.lock);
+  await vi.waitFor(async () => expect(await withdrawals()).toEqual([]));
+  expect(await redis.exists(job.key)).toBe(0);
 });

@@ -84,6 +84,12 @@ export function createMailQueue(
     await Promise.all(ids.map((id) => open.remove(id)));
   }
 
+  /** @returns false when a worker holds it: then it stays. */
+  async function takeOut(id: string): Promise<boolean> {
+    const open = await queue();
+    return (await open.remove(id)) === 1 || (await open.getJobState(id)) === 'unknown';
+  }
+
   async function add(mails: readonly OwedMail[]): Promise<void> {
     const jobs = mails.map(({ id, name, payload, createdAt }) => ({
       name,
@@ -104,11 +110,13 @@ export function createMailQueue(
     /**
      * Has mails that are owed no more not sent any more: says so in the send ledger, which the worker asks last thing before a mail's data,
      * and takes their jobs out. Only a mail whose data is on its way right now still arrives, with a link that is dead.
+     * @returns those whose jobs are gone. One that a worker holds stays, and with it an address, until its try is over.
      * @throws what Redis throws.
      */
-    async withdraw(ids: readonly string[]): Promise<void> {
+    async withdraw(ids: readonly string[]): Promise<string[]> {
       await Promise.all(ids.map((id) => redis.set(keys.mailLedger(id), 'withdrawn', 'EX', MAIL_LEDGER_TTL)));
-      await remove(ids);
+      const gone = await Promise.all(ids.map(takeOut));
+      return ids.filter((_, index) => gone[index]);
     },
 
     /** Those of the ids that are in no state of the queue: the job was lost with Redis. */
@@ -146,11 +154,8 @@ export function createMailQueue(
       }
     },
 
-    /** Takes one job out, whatever its state. @returns false when a worker holds it: then it stays. */
-    async takeOut(id: string): Promise<boolean> {
-      const open = await queue();
-      return (await open.remove(id)) === 1 || (await open.getJobState(id)) === 'unknown';
-    },
+    /** Takes one job out, whatever its state. */
+    takeOut,
 
     /** Mails a mail server has accepted and nobody has acknowledged yet, `most` of them at most. */
     accepted: (most: number): Promise<string[]> => redis.srandmember(keys.mailAccepted, most),

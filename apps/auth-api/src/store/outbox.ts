@@ -111,16 +111,15 @@ export function createOutbox(db: Database) {
     },
 
     /**
-     * Hands mails that are owed no more to `withdraw`, and forgets them once it has succeeded; repeating it is harmless.
+     * Hands mails that are owed no more to `withdraw`, and forgets those it has done with; repeating it is harmless.
      * @returns how many.
      */
-    async withdrawPending(withdraw: (ids: string[]) => Promise<void>): Promise<number> {
+    async withdrawPending(withdraw: (ids: string[]) => Promise<string[]>): Promise<number> {
       const rows = await db.$queryRaw<{ id: string }[]>`SELECT id FROM mail_withdrawals LIMIT ${BATCH}`;
       if (rows.length === 0) return 0;
-      const ids = rows.map(({ id }) => id);
-      await withdraw(ids);
-      await db.$executeRaw`DELETE FROM mail_withdrawals WHERE id = ANY(${ids}::uuid[])`;
-      return ids.length;
+      const done = await withdraw(rows.map(({ id }) => id));
+      await db.$executeRaw`DELETE FROM mail_withdrawals WHERE id = ANY(${done}::uuid[])`;
+      return done.length;
     },
 
     async delete(ids: readonly string[]): Promise<void> {
