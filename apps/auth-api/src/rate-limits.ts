@@ -5,32 +5,14 @@
  * registration, which needs no Redis, goes on; nothing is refused merely because nobody can count.
  */
 
-import { isIP } from 'node:net';
 import { setImmediate, setTimeout } from 'node:timers/promises';
 import { emailKey } from '@latchkey/shared/account-fields';
 import type { RedisConnection } from '@latchkey/shared/redis-connections';
 import type { RedisKeys } from '@latchkey/shared/redis-keys';
 import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
+import { networkOf } from './client-address.ts';
 import type { Keyring } from './domain/keyring.ts';
 import { Problem } from './problems.ts';
-
-/** What an address stands for: an IPv6 subscriber has a whole /64 (RFC 6177), and must not have as many tries as addresses. */
-export function networkOf(ip: string): string {
-  if (isIP(ip) !== 6) return ip;
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(ip)?.[1];
-  if (mapped !== undefined) return mapped;
-  const [head = '', tail] = ip.toLowerCase().split('%', 1)[0]?.split('::') ?? [];
-  const before = head === '' ? [] : head.split(':');
-  const after = tail === undefined || tail === '' ? [] : tail.split(':');
-  const groups =
-    tail === undefined
-      ? before
-      : [...before, ...Array.from({ length: 8 - before.length - after.length }, () => '0'), ...after];
-  return groups
-    .slice(0, 4)
-    .map((group) => Number.parseInt(group, 16).toString(16))
-    .join(':');
-}
 
 /** Points per window of seconds, and what counts as one. Also the table in README. */
 export const limits = {

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { networkOf } from '../src/rate-limits.ts';
+import { addressOf, networkOf } from '../src/client-address.ts';
 import { startTestApp, type TestApp } from './test-app.ts';
 
 let api: TestApp;
@@ -178,7 +178,20 @@ test.each([
   ['2001:DB8::1', '2001:db8:0:0'],
   ['::1', '0:0:0:0'],
   ['fe80::1%eth0', 'fe80:0:0:0'],
-  ['ada@example.test', 'ada@example.test'],
+  ['[2001:db8::1]:4711', '2001:db8:0:0'],
 ])('%s is counted as %s: an IPv6 subscriber has a whole /64', (ip, network) => {
   expect(networkOf(ip)).toBe(network);
+});
+
+test.each([
+  ['198.51.100.8', '198.51.100.8'],
+  ['198.51.100.8:4711', '198.51.100.8'],
+  ['2001:db8::1', '2001:db8::1'],
+  ['[2001:db8::1]', '2001:db8::1'],
+  ['[2001:db8::1]:4711', '2001:db8::1'],
+  ['not-an-ip', 'unknown'],
+  ['198.51.100.8:port', 'unknown'],
+  ['', 'unknown'],
+])('of what a proxy writes, %s, the address is %s: a port makes nobody somebody else', (text, address) => {
+  expect(addressOf(text)).toBe(address);
 });

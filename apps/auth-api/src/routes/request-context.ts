@@ -2,6 +2,7 @@
 
 import { isTraceparent } from '@latchkey/shared/tracing';
 import type { FastifyRequest } from 'fastify';
+import { addressOf } from '../client-address.ts';
 import type { RequestContext } from '../domain/request-context.ts';
 import type { Device } from '../store/devices.ts';
 
@@ -10,7 +11,7 @@ export function requestContext(request: FastifyRequest): RequestContext {
   return {
     requestId: request.id,
     traceparent: typeof traceparent === 'string' && isTraceparent(traceparent) ? traceparent : undefined,
-    ip: request.ip,
+    ip: addressOf(request.ip),
     userAgent: userAgent(request),
   };
 }
@@ -25,7 +26,7 @@ export function device(request: FastifyRequest, deviceName: string | undefined):
   return {
     deviceName: deviceName ?? null,
     userAgent: userAgent(request),
-    ip: request.ip,
+    ip: addressOf(request.ip),
   };
 }
 
