@@ -76,8 +76,13 @@ export function asProblem(error: FastifyError): Problem {
   if (error.validation) return new Problem('invalid_request', { errors: inputErrors(error) });
   const known = FASTIFY_CODES[error.code];
   if (known) return known(error);
+  // Why is for operators: `/readyz` and the log say it.
   if (error instanceof NotReady)
-    return new Problem('dependency_unavailable', { detail: error.message, retryAfter: RETRY_AFTER, cause: error });
+    return new Problem('dependency_unavailable', {
+      detail: `${error.dependency ?? 'this instance'} is not ready`,
+      retryAfter: RETRY_AFTER,
+      cause: error,
+    });
   const dependency = unavailableDependency(error);
   if (dependency)
     return new Problem('dependency_unavailable', {
