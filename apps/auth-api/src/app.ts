@@ -219,13 +219,14 @@ export async function buildApp({
     onEntry: (position, revocation) => feed.note(position, revocation),
   });
   const feed = createRevocationFeed({ copy: revocationCopy, lagMax: env.REVOCATION_LAG_MAX_MS });
+  const revocations = createRevocationLog(redis, keys, env.ACCESS_TOKEN_TTL, revocationCopy, patience);
   const follower = createLogFollower({
     copy: revocationCopy,
     highWater: createHighWaterStore(db),
+    announceLife: revocations.announceLife,
     logger,
     onError: reportLost('postgresql'),
   });
-  const revocations = createRevocationLog(redis, keys, env.ACCESS_TOKEN_TTL, revocationCopy, patience);
   const keyring = createKeyring(env.MASTER_KEY);
   const lives = keyLives(env.ACCESS_TOKEN_TTL);
   const signingKeys = createSigningKeys({
@@ -296,7 +297,6 @@ export async function buildApp({
     sessions: sessionStore,
     users,
     log: revocations,
-    accessTokenTtl: env.ACCESS_TOKEN_TTL,
   });
   const sessions = createSessions(sessionStore, revocations, revocation, audit, revocationCopy);
   const changes = createAccountChanges(db);

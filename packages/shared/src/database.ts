@@ -34,9 +34,7 @@ export function connectDatabase(
     // And Prisma writes and reads an instant without its zone, as if the session's was UTC.
     verify: (client, done) => {
       client
-        .query<{ standby: boolean }>(
-          `SELECT pg_is_in_recovery() AS standby, set_config('TimeZone', 'UTC', false)`,
-        )
+        .query<{ standby: boolean }>(`SELECT pg_is_in_recovery() AS standby, set_config('TimeZone', 'UTC', false)`)
         .then(({ rows }) => done(rows[0]?.standby ? new Error('this PostgreSQL is a standby') : undefined), done);
     },
   });

@@ -86,6 +86,14 @@ export const keyConventions = {
     meaning:
       'The revocation log: one field an entry, `sid` "until from id user": of this session (of this user) what was issued at `from` or later is refused; `sub` "until cutoff id": of this user what was issued at `cutoff` or before (microseconds); `kid` "until 0 id": whatever this key has signed. `until` is the second in which the last of it has expired, also of what was issued ahead of a clock that has stepped back (by a day at most). Trimmed to that at each write, so reading it from its start gives all that still matters.',
   },
+  lineLife: {
+    pattern: 'latchkey:{revocations}:line-life',
+    type: 'string',
+    ttl: 'as many seconds as its value, from when an instance last said so',
+    writers: 'auth-api',
+    meaning:
+      'The seconds a line of the log lives at least: ACCESS_TOKEN_TTL and 60, the longest of all instances that are there or whose tokens may live. While it is being changed, a line that an instance with a shorter one writes lives as long as the tokens of the others.',
+  },
   rateLimit: {
     pattern: 'latchkey:rate-limit:<limit>:<HMAC-SHA-256 of the subject, base64url>',
     type: 'string',
@@ -160,6 +168,7 @@ export function redisKeys(namespace = 'latchkey') {
     endedSessions: (userId: string) => `${namespace}:ended-sessions:{${userTag(userId)}}`,
     epoch: `${namespace}:{revocations}:epoch`,
     revocations: `${namespace}:{revocations}`,
+    lineLife: `${namespace}:{revocations}:line-life`,
     /** `rate-limiter-flexible` appends `:<subject hash>` itself. */
     rateLimit: (limit: string) => `${namespace}:rate-limit:${limit}`,
     /** BullMQ's `prefix`; its keys are this, a colon, the queue's name and what it needs. */

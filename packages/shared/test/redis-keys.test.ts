@@ -21,6 +21,7 @@ test('every key starts with latchkey: and every builder has its convention', () 
     gate: keys.gate(USER),
     epoch: keys.epoch,
     revocations: keys.revocations,
+    lineLife: keys.lineLife,
     rateLimit: `${keys.rateLimit('LIMIT')}:SUBJECT`,
     mailQueue: `${keys.mailQueuePrefix}:mail:ID`,
     mailLedger: keys.mailLedger('MAIL'),
@@ -48,5 +49,6 @@ test('what changes together shares a hash tag, so that Redis Cluster keeps it in
       ].map(tag),
     ),
   ).toEqual(new Set([userTag(USER)]));
+  expect(new Set([keys.revocations, keys.epoch, keys.lineLife].map(tag))).toEqual(new Set(['revocations']));
   expect(new Set([keys.mailQueuePrefix, keys.mailLedger('m'), keys.mailAccepted].map(tag))).toEqual(new Set(['mail']));
 });

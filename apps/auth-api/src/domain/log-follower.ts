@@ -12,12 +12,14 @@ const INTERVAL = 1000;
 export interface LogFollowerOptions {
   copy: RevocationCopy;
   highWater: HighWaterStore;
+  /** Tells the other instances how long what this one issues lives (store/revocation-log.ts). */
+  announceLife: () => Promise<void>;
   logger: Logger;
   /** Hears why a note could not be written; the next one is. */
   onError: (error: Error) => void;
 }
 
-export function createLogFollower({ copy, highWater, logger, onError }: LogFollowerOptions) {
+export function createLogFollower({ copy, highWater, announceLife, logger, onError }: LogFollowerOptions) {
   let closed = false;
   let timer: NodeJS.Timeout | undefined;
 
@@ -26,20 +28,24 @@ export function createLogFollower({ copy, highWater, logger, onError }: LogFollo
     if (epoch) await highWater.raise({ epochId: epoch.id, born: epoch.born, position: copy.position() }).catch(onError);
   }
 
+  /** A Redis that is away is reported by its connection, and heard of again with the next one. */
+  const announce = (): Promise<void> => announceLife().catch(() => undefined);
+
   async function follow(): Promise<void> {
     try {
-      const known = await highWater.read();
+      // Before the copy, without which nothing is issued.
+      const [known] = await Promise.all([highWater.read(), announceLife()]);
       if (closed) return;
       copy.start(known);
-      timer = setInterval(note, INTERVAL);
+      timer = setInterval(() => Promise.all([note(), announce()]), INTERVAL);
     } catch (error) {
-      logger.error({ err: error }, 'how far the revocation log was read is not known yet');
+      logger.error({ err: error }, 'the revocation log can not be followed yet');
       if (!closed) timer = setTimeout(follow, INTERVAL);
     }
   }
 
   return {
-    /** In the background: until PostgreSQL has said how far the log had been read, every token is refused. */
+    /** In the background: until PostgreSQL has said how far the log had been read, and Redis has been told of this instance, every token is refused. */
     start: (): void => void follow(),
 
     /** Notes where it ends, and ends the copy. */

@@ -4,7 +4,7 @@
  */
 import { issuedAtOf } from '@latchkey/verifier/token-identity';
 import { Problem } from '../problems.ts';
-import { CLOCK_TOLERANCE, type RevocationLog } from '../store/revocation-log.ts';
+import type { RevocationLog } from '../store/revocation-log.ts';
 import type { Microseconds, SessionStore } from '../store/sessions.ts';
 import type { UserStore } from '../store/users.ts';
 import { isClientJti, readJti } from './token-identity.ts';
@@ -20,20 +20,13 @@ const endOf = (instant: Date): Microseconds => Math.min(microseconds(instant) + 
 
 export type RevocationService = ReturnType<typeof createRevocation>;
 
-/** @param accessTokenTtl seconds */
-export function createRevocation({
-  sessions,
-  users,
-  log,
-  accessTokenTtl,
-}: {
+export interface RevocationOptions {
   sessions: SessionStore;
   users: UserStore;
   log: RevocationLog;
-  accessTokenTtl: number;
-}) {
-  const life = accessTokenTtl + CLOCK_TOLERANCE;
+}
 
+export function createRevocation({ sessions, users, log }: RevocationOptions) {
   /** A suspension until then (0: none), in the user's slot and in the log. */
   async function inRedis(userId: string, until: Microseconds): Promise<void> {
     const { cutoff } = await sessions.suspend(userId, until);
@@ -88,7 +81,8 @@ export function createRevocation({
           errors: [{ pointer: '/jti', detail: 'is not the jti of an access token of this issuer' }],
         });
       // The denylist holds only what is neither expired nor behind a cut-off.
-      const expired = issuedAtOf(jti) + life * 1_000_000 < (await sessions.clock());
+      const [life, now] = await Promise.all([log.life(), sessions.clock()]);
+      const expired = issuedAtOf(jti) + life * 1_000_000 < now;
       if (!token) return expired ? undefined : log.denyClientToken(jti);
       const { userId, sessionId, issuedAt } = token;
       const ended = await sessions.endOne(userId, sessionId);

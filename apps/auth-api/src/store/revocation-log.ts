@@ -78,22 +78,24 @@ export function createRevocationLog(
   copy: RevocationCopy,
   patience = 1,
 ) {
-  const revokeScript = defineScript<[until: number, id: string]>(redis, 'revoke-1.lua');
+  const revokeScript = defineScript<[until: number, id: string]>(redis, 'revoke-2.lua');
+  const announceScript = defineScript<null>(redis, 'announce-life-1.lua');
+  /** Seconds a line of this instance matters. */
+  const ownLife = accessTokenTtl + CLOCK_TOLERANCE;
 
   /**
    * Time is Redis's: one instance whose clock is wrong must not empty the log of all.
    * @param latest when the last of it was issued, as far as that is known: it may lie ahead of a clock that has stepped back.
    * @param life seconds from then, and from now, until none of it matters any more.
    */
-  async function write(
-    lines: readonly NewRevocation[],
-    latest: Microseconds,
-    life = accessTokenTtl + CLOCK_TOLERANCE,
-  ): Promise<void> {
+  async function write(lines: readonly NewRevocation[], latest: Microseconds, life = ownLife): Promise<void> {
     // An older copy of Redis that was written to would be harder to tell from the one that was lost.
     const epoch = knownEpoch(copy);
     if (lines.length === 0) return;
-    const [until, id] = await revokeScript([keys.revocations], [life, latest, ...lines.flatMap(writeEntry)]);
+    const [until, id] = await revokeScript(
+      [keys.revocations, keys.lineLife],
+      [life, latest, ...lines.flatMap(writeEntry)],
+    );
     // Not before it is written: a caller told that it failed must still get in to try again.
     for (const line of lines) copy.apply({ ...line, until }, { id, epoch });
   }
@@ -104,6 +106,17 @@ export function createRevocationLog(
   });
 
   return {
+    /**
+     * Tells the other instances how long what this one issues lives. To be said before it issues anything, and again and again while it does.
+     * @throws what Redis throws.
+     */
+    async announceLife(): Promise<void> {
+      await announceScript([keys.lineLife], [ownLife]);
+    },
+
+    /** Seconds from its issue until an access token of any instance can live no more, and who is told so knows. @throws what Redis throws. */
+    life: async (): Promise<number> => Math.max(ownLife, Number(await redis.get(keys.lineLife))),
+
     /**
      * Resolves once this instance's copy knows all that stands in the log now: then it says what Redis itself would.
      * @throws what Redis throws; `NotReady` when the copy is too far behind.

@@ -152,7 +152,7 @@ export async function startSystem({ redisUrl, databaseUrl, namespace }: Place, s
         store,
         /** The domain over a store that may note what it was asked. */
         domain(sessions: SessionStore) {
-          const revocation = code.createRevocation({ sessions, users, log, accessTokenTtl: LIMITS.accessLife });
+          const revocation = code.createRevocation({ sessions, users, log });
           return {
             revocation,
             sessions: code.createSessions(sessions, log, revocation, audit, copies.own),

@@ -2,6 +2,7 @@
   Appends to the revocation log and takes from its start what has stopped to matter.
 
   KEYS[1] revocations  stream
+  KEYS[2] line life    string: the seconds a line lives at least, as other instances say (announce-life-1.lua)
 
   ARGV[1] seconds what is revoked can live at most
   ARGV[2] instant (us) at which the last of it was issued, if that may lie ahead of the clock; 0
@@ -16,7 +17,8 @@ if last then now_s = math.max(now_s, math.floor(tonumber(string.match(last[1], '
 -- A clock that has stepped back: what was issued ahead of it outlives what is issued now. By a day at most, which is more than a clock is off
 -- that shows the time of another zone: a line that stays keeps all that come after it, and nobody can say that this instant ever was.
 local issued_s = math.min(math.ceil(tonumber(ARGV[2]) / 1000000), now_s + 86400)
-local until_s = math.max(now_s, issued_s) + tonumber(ARGV[1])
+local life_s = math.max(tonumber(ARGV[1]), tonumber(redis.call('GET', KEYS[2]) or 0))
+local until_s = math.max(now_s, issued_s) + life_s
 local id
 for at = 3, #ARGV, 2 do id = redis.call('XADD', KEYS[1], '*', ARGV[at], until_s .. ' ' .. ARGV[at + 1]) end
 
