@@ -219,11 +219,11 @@ export async function buildApp({
     onEntry: (position, revocation) => feed.note(position, revocation),
   });
   const feed = createRevocationFeed({ copy: revocationCopy, lagMax: env.REVOCATION_LAG_MAX_MS });
-  const revocations = createRevocationLog(redis, keys, env.ACCESS_TOKEN_TTL, revocationCopy, patience);
+  const revocationLog = createRevocationLog(redis, keys, env.ACCESS_TOKEN_TTL, revocationCopy, patience);
   const follower = createLogFollower({
     copy: revocationCopy,
     highWater: createHighWaterStore(db),
-    announceLife: revocations.announceLife,
+    announceLife: revocationLog.announceLife,
     logger,
     onError: reportLost('postgresql'),
   });
@@ -233,7 +233,7 @@ export async function buildApp({
     store: createSigningKeyStore(db, lives),
     keyring,
     alg: env.SIGNING_ALG,
-    denyKey: (kid) => revocations.denyKey(kid, lives.deniedFor),
+    denyKey: (kid) => revocationLog.denyKey(kid, lives.deniedFor),
     copy: revocationCopy,
     logger,
     ...given.signingKeys,
@@ -252,7 +252,7 @@ export async function buildApp({
   const users = createUserStore(db);
   const audit = createAudit(createAuditStore(db), logger);
   const sessionStore = createSessionStore(redis, keys, env);
-  const replay = createLogReplay({ log: revocations, sessions: sessionStore, logger, onError: reportLost('redis') });
+  const replay = createLogReplay({ log: revocationLog, sessions: sessionStore, logger, onError: reportLost('redis') });
   // Behind a connection made anew may be another Redis than before.
   onServerChange(redis, () => {
     revocationCopy.doubt();
@@ -283,7 +283,7 @@ export async function buildApp({
   const login = createLogin({
     users,
     sessions: sessionStore,
-    revocations,
+    log: revocationLog,
     passwords,
     signingKeys,
     keyring,
@@ -296,9 +296,15 @@ export async function buildApp({
   const revocation = createRevocation({
     sessions: sessionStore,
     users,
-    log: revocations,
+    log: revocationLog,
   });
-  const sessions = createSessions(sessionStore, revocations, revocation, audit, revocationCopy);
+  const sessions = createSessions({
+    store: sessionStore,
+    log: revocationLog,
+    revocation,
+    audit,
+    copy: revocationCopy,
+  });
   const changes = createAccountChanges(db);
   const account = createAccount({
     changes,
@@ -328,7 +334,7 @@ export async function buildApp({
 
   const clients = createClients({
     store: createClientStore(db, redis),
-    log: revocations,
+    log: revocationLog,
     signingKeys,
     audit,
     copy: revocationCopy,
@@ -339,7 +345,7 @@ export async function buildApp({
     clients,
     opaqueTokens,
     revocation,
-    log: revocations,
+    log: revocationLog,
     copy: revocationCopy,
     verifier,
     keyring,
@@ -349,7 +355,7 @@ export async function buildApp({
     users: createDirectory(db),
     sessions: sessionStore,
     listSessions: sessions.list,
-    log: revocations,
+    log: revocationLog,
     revocation,
     clients,
     introspection,
@@ -394,7 +400,7 @@ export async function buildApp({
   await app.register(openapi, { publicUrl: env.PUBLIC_URL });
   await app.register(bearerAuth, {
     verifier,
-    revocations: revocationCopy,
+    copy: revocationCopy,
     findOpaqueToken: findOnce,
   });
 

@@ -31,7 +31,7 @@ export type Login = ReturnType<typeof createLogin>;
 export interface LoginOptions {
   users: UserStore;
   sessions: SessionStore;
-  revocations: RevocationLog;
+  log: RevocationLog;
   passwords: Passwords;
   signingKeys: SigningKeys;
   keyring: Keyring;
@@ -50,13 +50,17 @@ interface Authenticated {
   generation: string;
 }
 
+type Refusal = Exclude<RefreshOutcome, { status: 'ok' }>;
+
 /** A user id nobody has: an unknown address costs the same look-ups. */
 const NOBODY = '00000000-0000-0000-0000-000000000000';
+/** In place of a hash that was replaced meanwhile. No stored one equals it: the session ends, and the login begins anew. */
+const REPLACED_MEANWHILE = '';
 /** Times a login is begun anew because everything was revoked while its password was checked. */
 const ATTEMPTS = 5;
 
 export function createLogin(options: LoginOptions) {
-  const { users, sessions, revocations, passwords, signingKeys, keyring, audit, env, copy } = options;
+  const { users, sessions, log, passwords, signingKeys, keyring, audit, env, copy } = options;
   const issuedBy = { issuer: env.PUBLIC_URL, audience: env.TOKEN_AUDIENCE };
 
   interface Issue {
@@ -93,34 +97,33 @@ export function createLogin(options: LoginOptions) {
     };
   }
 
-  async function refused(
-    outcome: Exclude<RefreshOutcome, { status: 'ok' }>,
-    token: RefreshTokenContent,
-    context: RequestContext,
-  ): Promise<Problem> {
-    switch (outcome.status) {
+  /** What a refresh that is refused leaves to do: the record of a reuse, and the line that the log may be owed still. */
+  async function settle({ status }: Refusal, token: RefreshTokenContent, context: RequestContext): Promise<void> {
+    // First: should the log fail, the next call only hears that the session has ended. (Whoever presented it is not known to be the user.)
+    if (status === 'reused')
+      audit.note({
+        type: 'token.refresh_reused',
+        actor: { type: 'user', id: null },
+        userId: token.userId,
+        context,
+        details: { session_id: token.sessionId },
+      });
+    // A cut-off has its own line, and of a session that left nothing nothing is owed.
+    if (status !== 'cut' && status !== 'gone') await log.denySessions(token.userId, [token.sessionId]);
+  }
+
+  /** Why a refresh is refused, as its caller is told. */
+  function problemOf(refusal: Refusal, token: RefreshTokenContent): Problem {
+    switch (refusal.status) {
       case 'expired':
-        await revocations.denySessions(token.userId, [token.sessionId]);
         return new Problem('session_expired');
       case 'cut':
         return new Problem('session_revoked');
       case 'reused':
-        // First: should the log fail, the next call only hears that the session has ended. (Whoever presented it is not known to be the user.)
-        audit.note({
-          type: 'token.refresh_reused',
-          actor: { type: 'user', id: null },
-          userId: token.userId,
-          context,
-          details: { session_id: token.sessionId },
-        });
-        await revocations.denySessions(token.userId, [token.sessionId]);
         return new Problem('refresh_token_reused');
       case 'ended':
-        // What that end owes the log may be owed still.
-        await revocations.denySessions(token.userId, [token.sessionId]);
-        return new Problem(whyGone(token, outcome.now));
       case 'gone':
-        return new Problem(whyGone(token, outcome.now));
+        return new Problem(whyGone(token, refusal.now));
     }
   }
 
@@ -131,10 +134,10 @@ export function createLogin(options: LoginOptions) {
     return now >= Math.min(idle, oldest) ? 'session_expired' : 'session_revoked';
   }
 
-  /** Stores a password as it should be stored. @returns the hash it has now; '' when it is another one meanwhile. */
+  /** Stores a password as it should be stored. @returns the hash it has now, or {@link REPLACED_MEANWHILE}. */
   async function upgrade({ id, passwordHash }: LoginCandidate, rehashed: string | undefined): Promise<string> {
     if (rehashed === undefined) return passwordHash;
-    return (await users.rehash(id, passwordHash, rehashed)) ? rehashed : '';
+    return (await users.rehash(id, passwordHash, rehashed)) ? rehashed : REPLACED_MEANWHILE;
   }
 
   /** Nobody and a wrong password alike, in time too: while there are hashes that take longer to check than ours, every refusal takes as long. */
@@ -182,9 +185,9 @@ export function createLogin(options: LoginOptions) {
       const created = await sessions.create(userId, sessionId, format, device, { generation, notBefore: born });
       if (created.status === 'closed') throw closed(new Date(created.until / 1000));
       if (created.status === 'changed') return undefined;
-      await revocations.denySessions(userId, created.ended);
+      await log.denySessions(userId, created.ended);
       const session = { userId, sessionId, deviceName: device.deviceName, createdAt: created.createdAt };
-      const tokens = await issueFirst(session, opaque?.token, created.expiresIn);
+      const tokens = await issueFirst(session, opaque?.token, created.expiresInMs);
       return { ...tokens, firstSession: created.first };
     } catch (error) {
       // Whether it was opened or not, nobody will ever hold it.
@@ -254,7 +257,10 @@ export function createLogin(options: LoginOptions) {
         issuedAt < born
           ? ({ status: 'gone', now: await sessions.clock() } as const)
           : await sessions.refresh(userId, sessionId, presented);
-      if (outcome.status !== 'ok') throw await refused(outcome, presented, context);
+      if (outcome.status !== 'ok') {
+        await settle(outcome, presented, context);
+        throw problemOf(outcome, presented);
+      }
       if (ended) throw new Problem('session_revoked');
       return issuePair({
         userId,
@@ -262,7 +268,7 @@ export function createLogin(options: LoginOptions) {
         deviceName: outcome.deviceName,
         createdAt,
         issuedAt: outcome.now,
-        refresh: { counter: outcome.counter, issuedAt: outcome.rotatedAt, expiresInMs: outcome.refreshExpiresIn },
+        refresh: { counter: outcome.counter, issuedAt: outcome.rotatedAt, expiresInMs: outcome.refreshExpiresInMs },
       });
     },
   };

@@ -38,7 +38,7 @@ export function createOpaqueTokens(sessions: SessionStore, copy: RevocationCopy)
         kept.delete(token);
         return undefined;
       }
-      const exp = found.expires === null ? null : Math.floor(found.expires / 1000);
+      const exp = found.expiresAt === null ? null : Math.floor(found.expiresAt / 1000);
       if (known?.exp === exp) return known;
       const caller = Object.freeze({ sub: userId, sid: sessionId, scope: USER_SCOPE, exp });
       kept.set(token, caller);

@@ -9,17 +9,19 @@ import type { RevocationService } from './revocation.ts';
 
 export type Sessions = ReturnType<typeof createSessions>;
 
+export interface SessionsOptions {
+  store: SessionStore;
+  log: RevocationLog;
+  revocation: RevocationService;
+  audit: Audit;
+  copy: RevocationCopy;
+}
+
 /**
  * Two writes, because the user's slot and the log's are not one in a Redis Cluster: the session first, then the log. If the second
  * fails the caller hears of it, the access token still opens the call that repeats it, and the script names the session again.
  */
-export function createSessions(
-  store: SessionStore,
-  revocations: RevocationLog,
-  revocation: RevocationService,
-  audit: Audit,
-  copy: RevocationCopy,
-) {
+export function createSessions({ store, log, revocation, audit, copy }: SessionsOptions) {
   return {
     list: async (userId: string): Promise<SessionRecord[]> => store.list(userId, knownEpoch(copy).born),
 
@@ -27,14 +29,14 @@ export function createSessions(
     async end(userId: string, sessionId: string, context: RequestContext): Promise<void> {
       const ended = await store.endOne(userId, sessionId);
       if (ended.length === 0) throw new Problem('session_unknown');
-      await revocations.denySessions(userId, ended);
+      await log.denySessions(userId, ended);
       audit.noteOwn('session.ended', userId, context, { session_id: sessionId });
     },
 
     /** The session the caller's own access token names: it may be gone from Redis already, its access token must die all the same. */
     async endCurrent(userId: string, sessionId: string, context: RequestContext): Promise<void> {
       await store.endOne(userId, sessionId);
-      await revocations.denySessions(userId, [sessionId]);
+      await log.denySessions(userId, [sessionId]);
       audit.noteOwn('session.ended', userId, context, { session_id: sessionId });
     },
 
@@ -47,7 +49,7 @@ export function createSessions(
     /** @param context left out where another event tells of it. */
     async endOthers(userId: string, current: string, context?: RequestContext): Promise<void> {
       const ended = await store.endOthers(userId, current);
-      await revocations.denySessions(
+      await log.denySessions(
         userId,
         ended.filter((id) => id !== current),
       );

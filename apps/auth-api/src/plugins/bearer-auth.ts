@@ -41,13 +41,13 @@ declare module 'fastify' {
 
 export interface BearerAuthOptions {
   verifier: Verifier;
-  revocations: RevocationCopy;
+  copy: RevocationCopy;
   /** Asks the store for an opaque token, once a request. */
   findOpaqueToken: (token: string, request: IncomingMessage) => Promise<Caller | undefined>;
 }
 
 export const bearerAuth = fp(
-  async (app: FastifyInstance, { verifier, revocations, findOpaqueToken }: BearerAuthOptions) => {
+  async (app: FastifyInstance, { verifier, copy, findOpaqueToken }: BearerAuthOptions) => {
     async function byOpaqueToken(token: string, request: IncomingMessage): Promise<Caller> {
       const caller = await findOpaqueToken(token, request);
       if (!caller) throw new Problem('invalid_token');
@@ -93,7 +93,7 @@ export const bearerAuth = fp(
         await this.authenticateClient(scope);
         const token = bearerToken(this.headers.authorization ?? '');
         const { expires, identity } = await verifier.read(token).catch(refuse);
-        return () => Date.now() < expires && !revocations.denies(identity);
+        return () => Date.now() < expires && !copy.denies(identity);
       },
     );
   },

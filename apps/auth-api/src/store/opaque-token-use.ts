@@ -10,7 +10,7 @@ import { MOST_ASKED, together } from './together.ts';
 export interface OpaqueTokenUse {
   issuedAt: Microseconds;
   /** Milliseconds since the epoch; null: never. */
-  expires: number | null;
+  expiresAt: number | null;
 }
 
 interface Question {
@@ -56,5 +56,5 @@ function readUse(said: string, now: Microseconds): OpaqueTokenUse | undefined {
   const comma = said.indexOf(',');
   const issuedAt = Number(said.slice(0, comma));
   const left = Number(said.slice(comma + 1));
-  return { issuedAt, expires: left < 0 ? null : now / 1000 + left };
+  return { issuedAt, expiresAt: left < 0 ? null : now / 1000 + left };
 }

@@ -17,8 +17,8 @@ export type CreateOutcome =
   | {
       status: 'ok';
       createdAt: Microseconds;
-      /** Milliseconds until its refresh or opaque token expires; null: never. */
-      expiresIn: number | null;
+      /** Until its refresh or opaque token expires; null: never. */
+      expiresInMs: number | null;
       first: boolean;
       /** Sessions whose end is owed to the revocation log: those that had to end so that the limit holds, and those whose write failed. */
       ended: string[];
@@ -35,8 +35,7 @@ export type RefreshOutcome =
       rotatedAt: Microseconds;
       /** Now: when the access token that goes with it is issued. */
       now: Microseconds;
-      /** Milliseconds. */
-      refreshExpiresIn: number;
+      refreshExpiresInMs: number;
       deviceName: string | null;
     }
   /** `now`: by Redis, for who tells from it why the session is gone. */
@@ -160,7 +159,7 @@ export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env:
       { generation, notBefore }: { generation: string; notBefore: Microseconds },
     ): Promise<CreateOutcome> {
       const life = format === 'jwt' ? Math.min(idle, maxAge) : opaqueLife;
-      const [status, instant, expiresIn, first, ...ended] = await createScript(
+      const [status, instant, expiresInMs, first, ...ended] = await createScript(
         [keys.session(userId, sessionId), keys.sessions(userId), keys.endedSessions(userId), keys.gate(userId)],
         [
           sessionId,
@@ -180,7 +179,7 @@ export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env:
       return {
         status,
         createdAt: Number(instant),
-        expiresIn: expiresIn < 0 ? null : expiresIn,
+        expiresInMs: expiresInMs < 0 ? null : expiresInMs,
         first: first === 1,
         ended,
       };
@@ -189,7 +188,7 @@ export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env:
     /** @param token what the refresh token presented says of itself. */
     async refresh(userId: string, sessionId: string, token: Refresh['token']): Promise<RefreshOutcome> {
       const reply = await askRefresh({ userId, sessionId, token });
-      const [status, counterOrNow, rotatedAt, now, refreshExpiresIn, deviceName] = reply;
+      const [status, counterOrNow, rotatedAt, now, refreshExpiresInMs, deviceName] = reply;
       if (status === 'gone' || status === 'ended') return { status, now: Number(counterOrNow) };
       if (status !== 'ok') return { status };
       return {
@@ -197,7 +196,7 @@ export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env:
         counter: Number(counterOrNow),
         rotatedAt: Number(rotatedAt),
         now: Number(now),
-        refreshExpiresIn,
+        refreshExpiresInMs,
         deviceName: deviceName || null,
       };
     },

@@ -145,7 +145,7 @@ function created(state: State, event: Event & { kind: 'create' }, window: Window
   mustBeOwed(known, outcome.ended, evicted);
   const opaqueLife = SETTINGS[instance]?.OPAQUE_TOKEN_TTL ?? Number.POSITIVE_INFINITY;
   const life = (format === 'jwt' ? LIMITS.idle : opaqueLife) * 1000;
-  must((outcome.expiresIn ?? Number.POSITIVE_INFINITY) === life, `lives ${outcome.expiresIn} ms, not ${life}`);
+  must((outcome.expiresInMs ?? Number.POSITIVE_INFINITY) === life, `lives ${outcome.expiresInMs} ms, not ${life}`);
   const session: Session = {
     format,
     createdAt,
@@ -220,8 +220,8 @@ function refreshed(
     ? Math.min(ms(window.to) + LIMITS.idle * 1000, ms(session.createdAt) + maxAge)
     : session.expiresAt;
   must(
-    near(outcome.refreshExpiresIn, expiresAt - ms(window.to)),
-    `the refresh token lives ${outcome.refreshExpiresIn} ms`,
+    near(outcome.refreshExpiresInMs, expiresAt - ms(window.to)),
+    `the refresh token lives ${outcome.refreshExpiresInMs} ms`,
   );
   const life = expiresAt - ms(window.to);
   const { sessionId } = token;
@@ -255,7 +255,10 @@ function used(state: State, { sessionId, instance, found }: Event & { kind: 'use
   must(found.issuedAt === session.createdAt, 'the opaque token is of another instant');
   const renewed = renewedTo(session, instance, ms(window.to));
   const expiresAt = renewed ?? session.expiresAt;
-  must(near(found.expires ?? Number.POSITIVE_INFINITY, expiresAt), `the opaque token lives until ${found.expires} ms`);
+  must(
+    near(found.expiresAt ?? Number.POSITIVE_INFINITY, expiresAt),
+    `the opaque token lives until ${found.expiresAt} ms`,
+  );
   const next = { ...state, furthest: Math.max(state.furthest, window.to) };
   return renewed === undefined ? next : withSession(next, sessionId, { ...session, expiresAt, touched: true });
 }

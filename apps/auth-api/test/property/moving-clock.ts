@@ -193,7 +193,7 @@ export function createMovingClock(redis: RedisConnection, keys: RedisKeys) {
         return (
           found && {
             issuedAt: out(found.issuedAt),
-            expires: found.expires === null ? null : outMs(found.expires),
+            expiresAt: found.expiresAt === null ? null : outMs(found.expiresAt),
           }
         );
       },

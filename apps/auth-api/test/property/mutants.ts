@@ -59,8 +59,8 @@ export const MUTANTS: readonly Mutant[] = [
     fault: 'the access tokens of a session ended by reuse are good',
     file: 'domain/login.ts',
     change: [
-      "await revocations.denySessions(token.userId, [token.sessionId]);\n        return new Problem('refresh_token_reused');",
-      "return new Problem('refresh_token_reused');",
+      "if (status !== 'cut' && status !== 'gone')",
+      "if (status !== 'cut' && status !== 'gone' && status !== 'reused')",
     ],
   },
   {

@@ -96,7 +96,7 @@ export type Event =
       kind: 'use';
       sessionId: string;
       instance: number;
-      found: { issuedAt: Microseconds; expires: number | null } | undefined;
+      found: { issuedAt: Microseconds; expiresAt: number | null } | undefined;
     }
   /** `owed`: what the store named as owed to the revocation log; `refused`: whether the caller heard that there is no such session. */
   | { kind: 'endOne'; sessionId: string; owed: readonly string[]; refused?: boolean }

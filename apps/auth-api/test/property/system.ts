@@ -155,11 +155,11 @@ export async function startSystem({ redisUrl, databaseUrl, namespace }: Place, s
           const revocation = code.createRevocation({ sessions, users, log });
           return {
             revocation,
-            sessions: code.createSessions(sessions, log, revocation, audit, copies.own),
+            sessions: code.createSessions({ store: sessions, log, revocation, audit, copy: copies.own }),
             login: code.createLogin({
               users,
               sessions,
-              revocations: log,
+              log,
               passwords: {
                 hash: passwords,
                 verify: passwords,
