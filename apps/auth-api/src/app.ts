@@ -205,7 +205,7 @@ export async function buildApp({
 
   const epochs = createEpochs(redis, keys);
   const revocationCopy = createRevocationCopy({
-    redis: connect('follower'),
+    connect: () => connect('follower'),
     stream: keys.revocations,
     epochKey: keys.epoch,
     lagMax: env.REVOCATION_LAG_MAX_MS,

@@ -73,6 +73,15 @@ const onCluster = {
 const ignored = (): void => undefined;
 
 /**
+ * What came while a cluster's client knew no node waits for it to be ready; but it may be ready all the time, if a node that knows of no slots was
+ * asked for them, and a redirection comes right after. Then nobody would ever send it. (ioredis 6.0.0: no drain, no `ready`.)
+ */
+function sendWaiting(redis: Cluster): void {
+  const send: unknown = Reflect.get(redis, 'executeOfflineCommands');
+  if (redis.status === 'ready' && typeof send === 'function') process.nextTick(() => send.call(redis));
+}
+
+/**
  * ioredis' way to the master that Sentinel names, and news of a failover: a master that hangs keeps its connections, so that Sentinel has
  * to say that it is one no more. Instead of ioredis' own detector, which outlives the connection it watches (its news, while the next one
  * asks for the master, ends that one for good), and cuts off the new master too: each sentinel has its own moment to tell.
@@ -161,6 +170,7 @@ export function connectRedis(
     // for one node it may, which is bounded by the command's own time limit; otherwise all that come while it connects would fail.
     if (!enableOfflineQueue)
       Object.defineProperty(redis.options, 'enableOfflineQueue', { get: () => redis.status === 'ready' });
+    else redis.on('+node', () => sendWaiting(redis));
     redis.on('error', onError);
     redis.on('node error', onError);
     return redis;

@@ -38,20 +38,23 @@ export function revocationsInRedis(options: RevocationsInRedisOptions): Revocati
     replyMapping: 'legacy',
     role: 'master',
   } as const satisfies RedisOptions;
-  const connection =
-    typeof redis === 'string'
-      ? new Redis(redis, follower)
-      : redis.isCluster
-        ? (redis as Cluster).duplicate([], {
-            keyPrefix: '',
-            scaleReads: 'master',
-            enableOfflineQueue: true,
-            redisOptions: follower,
-          })
-        : (redis as Redis).duplicate(follower);
-  connection.on('error', createReport(onError));
+  const report = createReport(onError);
+  function connect(): Redis | Cluster {
+    const connection =
+      typeof redis === 'string'
+        ? new Redis(redis, follower)
+        : redis.isCluster
+          ? (redis as Cluster).duplicate([], {
+              keyPrefix: '',
+              scaleReads: 'master',
+              enableOfflineQueue: true,
+              redisOptions: follower,
+            })
+          : (redis as Redis).duplicate(follower);
+    return connection.on('error', report);
+  }
   const copy = createRevocationCopy({
-    redis: connection,
+    connect,
     stream: `${prefix}:{revocations}`,
     epochKey: `${prefix}:{revocations}:epoch`,
     lagMax,

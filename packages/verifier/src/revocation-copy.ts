@@ -35,10 +35,15 @@ const LONGEST_BLOCK = 250;
 const BATCH = 2000;
 /** Milliseconds between two tries when Redis is away or no epoch has begun. */
 const RETRY = 100;
+/** Milliseconds an answer may take on a connection that is there: many times what a read of BATCH entries does. */
+const GIVE_UP = 5000;
 
 export interface RevocationCopyOptions {
-  /** A connection of its own: it blocks. Commands may wait while Redis is away (`maxRetriesPerRequest: null`). */
-  redis: Redis | Cluster;
+  /**
+   * Makes a connection of the copy's own, for it blocks; another one when the last has lost a command. Commands may wait while Redis is away
+   * (`maxRetriesPerRequest: null`).
+   */
+  connect: () => Redis | Cluster;
   /** The key of the stream. */
   stream: string;
   /** The key of the hash {id, born} that names the epoch; on Redis Cluster in the slot of the stream. */
@@ -61,6 +66,9 @@ export interface RevocationCopyOptions {
 
 export type RevocationCopy = ReturnType<typeof createRevocationCopy>;
 
+/** Told of a connection that was lost, the second of one node of a cluster. */
+const LOST = ['close', '-node'];
+
 /** As the client reads it: what is not needed is not made a string. */
 type Entry = readonly [id: Buffer, field: readonly [name: Buffer, text: Buffer]];
 
@@ -80,7 +88,8 @@ const fieldOf = (reply: readonly unknown[], name: string): unknown =>
 
 /** A copy that follows the log once it is started; until it has all of it nothing is believed. */
 export function createRevocationCopy(options: RevocationCopyOptions) {
-  const { redis, stream, epochKey, lagMax, onError, onEpochLost, onEntry } = options;
+  const { connect, stream, epochKey, lagMax, onError, onEpochLost, onEntry } = options;
+  let redis = connect();
   /** Four silences fit into what is tolerated. */
   const block = Math.max(1, Math.min(LONGEST_BLOCK, Math.floor(lagMax / 4)));
   const report = createReport(onError);
@@ -123,16 +132,18 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
    */
   async function look({ read, last }: Known): Promise<Seen & { length: number }> {
     const replies =
-      (await redis
-        .pipeline()
-        .hmget(epochKey, 'id', 'born')
-        .xrange(stream, read.id, read.id)
-        .xrange(stream, last.id, last.id)
-        // After them: what takes an entry away has written another one.
-        .xinfo('STREAM', stream)
-        .role()
-        .time()
-        .exec()) ?? [];
+      (await answer(
+        redis
+          .pipeline()
+          .hmget(epochKey, 'id', 'born')
+          .xrange(stream, read.id, read.id)
+          .xrange(stream, last.id, last.id)
+          // After them: what takes an entry away has written another one.
+          .xinfo('STREAM', stream)
+          .role()
+          .time()
+          .exec(),
+      )) ?? [];
     // The log may have been trimmed to nothing, or not begun.
     for (const [error] of replies) if (error && !error.message.includes('no such key')) throw error;
     const [hash = [], ofRead = [], ofLast = [], info = [], role = [], time = []] = replies.map(([error, value]) =>
@@ -234,7 +245,7 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     const looked = ahead === undefined;
     const pending = ahead ?? ask(read.id);
     ahead = undefined;
-    const entries = await pending.answer;
+    const entries = await answer(pending.answer);
     // The client asks again after a lost connection, and the answer may be that of another Redis.
     if (doubts !== pending.doubts) return;
     const last = entries.at(-1);
@@ -251,11 +262,40 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     if (complete && entries.length > 0) revoked.sweep(millisecondsOf(read.id) / 1000, entries.length);
   }
 
+  /**
+   * Waits for what Redis was asked. A client may lose a command for good, and with it the copy, which asks one thing after the other (ioredis'
+   * Cluster does with what it is asked between two views of the cluster): who waits in vain on a connection that is there gets another one.
+   */
+  async function answer<T>(asked: Promise<T>): Promise<T> {
+    const { promise: inVain, reject } = Promise.withResolvers<never>();
+    const watch = setInterval(() => {
+      if (redis.status !== 'ready') return;
+      replace();
+      reject(new Error('an answer did not come: another connection is made'));
+    }, GIVE_UP);
+    try {
+      return await Promise.race([asked, inVain]);
+    } finally {
+      clearInterval(watch);
+    }
+  }
+
+  function replace(): void {
+    const lost = redis;
+    for (const event of LOST) lost.off(event, doubt);
+    redis = connect();
+    listen(redis);
+    doubt();
+    lost.disconnect();
+  }
+
+  function listen(client: Redis | Cluster): void {
+    for (const event of LOST) client.on(event, doubt);
+    client.on('end', () => goOn(client));
+  }
+
   async function follow(): Promise<void> {
-    redis.on('close', doubt);
-    // The same of one node of a cluster.
-    redis.on('-node', doubt);
-    redis.on('end', goOn);
+    listen(redis);
     while (!closed) {
       try {
         if (ahead !== undefined || (await sameRedis())) await readOn();
@@ -275,10 +315,10 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
   }
 
   /** A client may give up for good: ioredis does if it hears of a failover just while it asks Sentinel for the master. */
-  function goOn(): void {
+  function goOn(client: Redis | Cluster): void {
     setTimeout(() => {
       // It tells of a connection that fails with the event as well.
-      if (!closed) redis.connect().catch(() => undefined);
+      if (!closed && client === redis) client.connect().catch(() => undefined);
     }, RETRY);
   }
 

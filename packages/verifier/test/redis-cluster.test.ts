@@ -36,7 +36,7 @@ test('a connection that is being made anew as the copy wants another one is left
   redis.on('error', () => undefined);
   let lost = 0;
   const copy = createRevocationCopy({
-    redis,
+    connect: () => redis,
     stream,
     epochKey,
     lagMax: 1000,

@@ -55,7 +55,14 @@ const beginEpoch = (born = Date.now() * 1000 - 3_600_000_000, id = `epoch-of-${s
 function copyOfTheLog(url = server.url, options: Partial<RevocationCopyOptions> = {}) {
   const redis = new Redis(url, { maxRetriesPerRequest: null, retryStrategy: () => 50, connectTimeout: 500 });
   redis.on('error', () => {});
-  const copy = createRevocationCopy({ redis, stream, epochKey, lagMax: LAG_MAX, onError: () => {}, ...options });
+  const copy = createRevocationCopy({
+    connect: () => redis,
+    stream,
+    epochKey,
+    lagMax: LAG_MAX,
+    onError: () => {},
+    ...options,
+  });
   onTestFinished(() => copy.close());
   return { copy };
 }
@@ -178,10 +185,45 @@ test('what onError throws does not end the copy', async () => {
   await vi.waitFor(() => expect(copy.fresh()).toBe(true));
 });
 
+test.each(['pipeline', 'xreadBuffer'] as const)(
+  'a client that loses a command for good is replaced: %s',
+  async (command) => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const clients: Redis[] = [];
+    const copy = createRevocationCopy({
+      connect() {
+        const client = new Redis(server.url, { maxRetriesPerRequest: null });
+        client.on('error', () => {});
+        clients.push(client);
+        return client;
+      },
+      stream,
+      epochKey,
+      lagMax: LAG_MAX,
+      onError: () => {},
+    });
+    onTestFinished(() => copy.close());
+    copy.start();
+    await vi.waitFor(() => expect(copy.fresh()).toBe(true), { interval: 1 });
+    const never = new Promise<never>(() => {});
+    const lost = vi.spyOn(clients[0] as Redis, command);
+    // Of a pipeline whatever is added gives the pipeline again, but for what sends it.
+    const pipeline: object = new Proxy({}, { get: (_, added) => (added === 'exec' ? () => never : () => pipeline) });
+    lost.mockReturnValue((command === 'pipeline' ? pipeline : never) as never);
+    await vi.waitFor(() => expect(lost).toHaveBeenCalled());
+    await revoke('meanwhile');
+    vi.advanceTimersByTime(5000);
+    await vi.waitFor(() => expect(copy.denies(token('meanwhile'))).toBe(true), { timeout: 5000 });
+    expect(copy.fresh()).toBe(true);
+    expect(clients.map(({ status }) => status)).toEqual(['end', 'ready']);
+  },
+);
+
 test('a client that gives up its connection for good is told to go on, until the copy is closed', async () => {
   const redis = new Redis(server.url, { retryStrategy: () => null });
   redis.on('error', () => {});
-  const copy = createRevocationCopy({ redis, stream, epochKey, lagMax: LAG_MAX, onError: () => {} });
+  const copy = createRevocationCopy({ connect: () => redis, stream, epochKey, lagMax: LAG_MAX, onError: () => {} });
   onTestFinished(() => copy.close());
   copy.start();
   await vi.waitFor(() => expect(copy.fresh()).toBe(true), { interval: 1 });
@@ -208,7 +250,7 @@ test('what can matter no more is forgotten', async () => {
 test('a small bound is kept too: four silences of a healthy Redis fit into it', async () => {
   const redis = new Redis(server.url, { maxRetriesPerRequest: null });
   const asked = vi.spyOn(redis, 'xreadBuffer');
-  const copy = createRevocationCopy({ redis, stream, epochKey, lagMax: 200, onError: () => {} });
+  const copy = createRevocationCopy({ connect: () => redis, stream, epochKey, lagMax: 200, onError: () => {} });
   onTestFinished(() => copy.close());
   copy.start();
   await vi.waitFor(() => expect(asked).toHaveBeenCalledWith('COUNT', 2000, 'BLOCK', 50, 'STREAMS', stream, '0-0'));

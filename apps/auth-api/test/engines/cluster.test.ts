@@ -5,7 +5,7 @@ import { type RunningRedisCluster, startRedisCluster } from '@latchkey/dev-stack
 import { mastersOf } from '@latchkey/dev-stack/test-redis';
 import { connectRedis } from '@latchkey/shared/redis-connections';
 import { redisKeys } from '@latchkey/shared/redis-keys';
-import { Redis } from 'ioredis';
+import { type Cluster, Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
 import { logIn } from '../accounts.ts';
 import {
@@ -192,4 +192,20 @@ test('a replica of the log that lags does not decide: a new epoch begins, and wh
     await settles(async () => (await api.login(user.email)).statusCode, 200);
   }
   for (const answers of Object.values(await load.stop())) expectOnly(answers, 401);
+});
+
+test('whoever waits is served, though a node that knew of no slots was asked for them and all nodes seemed gone', async () => {
+  const redis = connectRedis(cluster.url, 'queueWorker', () => undefined) as Cluster;
+  onTestFinished(() => redis.disconnect());
+  await once(redis, 'ready');
+  await Promise.all(redis.nodes().map((node) => node.ping()));
+  const pool = Reflect.get(redis, 'connectionPool') as {
+    reset: (nodes: object[]) => void;
+    findOrCreate: (node: object) => void;
+  };
+  pool.reset([]);
+  const asked = redis.exists('anything');
+  // A redirection that was on its way.
+  pool.findOrCreate({ host: '127.0.0.1', port: cluster.nodes[0]?.port });
+  expect(await asked).toBe(0);
 });

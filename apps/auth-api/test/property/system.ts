@@ -100,7 +100,7 @@ export async function startSystem({ redisUrl, databaseUrl, namespace }: Place, s
   const db = connectDatabase(databaseUrl, () => undefined);
   const copyOf = (redis: RedisConnection) =>
     createRevocationCopy({
-      redis,
+      connect: () => redis,
       stream: keys.revocations,
       epochKey: keys.epoch,
       lagMax: 60_000,
