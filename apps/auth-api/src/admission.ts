@@ -8,10 +8,10 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
+import { createCoDel } from './codel.ts';
 import type { Metrics } from './metrics.ts';
 import { answerAtOnce } from './plugins/problem-answers.ts';
 import { Problem } from './problems.ts';
-import { createQueuePatience } from './queue-patience.ts';
 
 /**
  * By class, the first to be served first: milliseconds of the thread that a request takes, in one turn and in those after it, and how many may
@@ -35,19 +35,19 @@ const byClass = <T>(make: () => T) =>
 
 /** Milliseconds a turn of the event loop should take, and milliseconds of work begun in one at most. */
 const TURN = { takes: 4, begins: 3 };
-/** When turns take longer less is begun, by this factor each; when they don't, more, by so many milliseconds. A tenth of the time is always left. */
+/**
+ * AIMD, as TCP's window (RFC 5681): after a turn that took longer the room is `down` times what it was, else `up` milliseconds more. Never less than
+ * `least` of the turn just measured, or one that was slow would stop everything.
+ */
 const FOLLOW = { down: 0.7, up: 0.2, least: 0.1 };
 
 /** @returns the milliseconds of work that may be begun, where it was `room` and the turn took so many milliseconds. */
 export const roomAfter = (room: number, took: number): number =>
   Math.min(TURN.begins, took > TURN.takes ? Math.max(room * FOLLOW.down, took * FOLLOW.least) : room + FOLLOW.up);
 
-/** Milliseconds the first of a class may have waited: from then on who comes is refused, and after twice a burst's so is the first. */
-const PATIENCE = { burst: 1000, standing: 250 };
-/**
- * Milliseconds in which nothing is begun after each turn, as long as somebody was late within a burst's time: what verifies does not only wait for the turn
- * but for the processor, which the stores need for what was begun.
- */
+/** Milliseconds the first of a class may have waited: from then on who comes is refused, and after twice the interval so is the first. */
+const PATIENCE = { interval: 1000, target: 250 };
+/** Milliseconds without work after a turn, as long as somebody was late within the last burst: the stores share the processor, and need it for what was begun. */
 const PAUSE = 2;
 /** Seconds until a refused caller should come again, at least and at most: not all of them at once. */
 const COME_AGAIN = { soonest: 1, latest: 4 };
@@ -107,7 +107,7 @@ export interface AdmissionOptions {
 export function createAdmission({ metrics, logger, passwordsFull }: AdmissionOptions) {
   const underWay = byClass(() => 0);
   const waiting = byClass((): Entering[] => []);
-  const isLate = byClass(() => createQueuePatience(PATIENCE));
+  const isLate = byClass(() => createCoDel(PATIENCE));
   /** Milliseconds of work begun in this turn. */
   let begun = 0;
   /** As many may be. */
@@ -151,7 +151,7 @@ export function createAdmission({ metrics, logger, passwordsFull }: AdmissionOpt
   function serve(name: RequestClass, now: number): void {
     const queue = waiting[name];
     for (let [first] = queue; first !== undefined; [first] = queue) {
-      const late = now - first.since > 2 * PATIENCE.burst;
+      const late = now - first.since > 2 * PATIENCE.interval;
       if (!late && begun >= room) return;
       queue.shift();
       if (late) refuse(name, first);
@@ -166,7 +166,7 @@ export function createAdmission({ metrics, logger, passwordsFull }: AdmissionOpt
     room = roomAfter(room, now - askedAt);
     for (const name of names) serve(name, now);
     if (waits() === 0) return;
-    if (now - lateAt > PATIENCE.burst) takeTurn();
+    if (now - lateAt > PATIENCE.interval) takeTurn();
     else {
       turning = true;
       setTimeout(askForTurn, PAUSE);

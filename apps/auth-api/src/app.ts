@@ -83,7 +83,7 @@ import { createSessionStore } from './store/sessions.ts';
 import { createSigningKeyStore } from './store/signing-keys.ts';
 import { createUserStore } from './store/users.ts';
 
-/** Contract: bodies over 16 KiB are refused. */
+/** Bytes of a body at most: passwords of 256 characters and every form fit many times over. */
 const BODY_LIMIT = 16 * 1024;
 /**
  * Milliseconds a client may take to send its headers, and all of its request: nobody holds a connection by being slow. The first must be

@@ -1,4 +1,4 @@
-/** The environment of auth-api: every variable, its check and its default (contract, "Environment"). */
+/** The environment of auth-api: every variable, its check and its default; .env.example says what each means. */
 import {
   base64Key,
   cidrs,

@@ -84,6 +84,10 @@ export class Problem extends Error {
   }
 }
 
+/** `invalid_request` of one field. @param pointer RFC 6901, into the body or below `/query`, `/path`. */
+export const invalidInput = (pointer: string, detail: string): Problem =>
+  new Problem('invalid_request', { errors: [{ pointer, detail }] });
+
 /** `WWW-Authenticate` of a 401 or 403: RFC 6750 section 3.1 knows three error codes, and none when no token was sent. */
 export function challenge(problem: Problem): string | undefined {
   if (problem.status !== 401 && problem.code !== 'insufficient_scope') return undefined;

@@ -1,4 +1,4 @@
-/** The environment of mailer-worker: every variable, its check and its default (contract, "Environment"). */
+/** The environment of mailer-worker: every variable, its check and its default; .env.example says what each means. */
 import {
   address,
   color,

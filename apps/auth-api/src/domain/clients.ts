@@ -8,6 +8,7 @@ import type { ClientRecord, ClientStore, StoredClient } from '../store/clients.t
 import { knownEpoch, type RevocationLog } from '../store/revocation-log.ts';
 import { clientTokenClaims } from './access-token.ts';
 import type { Audit } from './audit.ts';
+import { LATEST } from './instants.ts';
 import type { RequestContext } from './request-context.ts';
 import type { SigningKeys } from './signing-keys.ts';
 
@@ -32,13 +33,7 @@ const sha256 = (secret: string): Buffer => hash('sha256', secret, 'buffer');
 /** What an unknown id is compared with, so that it costs the same. No secret has this hash. */
 const NO_HASH = Buffer.alloc(32);
 
-/** Later than anything is issued. */
-const FOR_EVER = Number.MAX_SAFE_INTEGER - 1;
-
-/**
- * Milliseconds for which a client that was read need not be read again by who only asks: far less than the log remembers its revocation, which
- * is known at once.
- */
+/** Milliseconds for which a client is not read again for who only asks: the log names one that is revoked at once, and for much longer. */
 const KEPT_FOR = 10_000;
 
 /** A name of another form is nobody's, and is not looked up. */
@@ -123,7 +118,7 @@ export function createClients({ store, log, copy, signingKeys, audit, env }: Cli
       if (!ID.test(id) || !(await store.revoke(id, event))) throw new Problem('client_unknown');
       // After the row is written: whatever was issued before, by whatever clock, a revoked client never comes back. (The line stays as
       // long as a token of now, not for ever.)
-      await log.cutOff(id, FOR_EVER, await now());
+      await log.cutOff(id, LATEST, await now());
     },
   };
 }

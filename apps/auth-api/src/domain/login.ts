@@ -10,6 +10,7 @@ import type { Microseconds, RefreshOutcome, SessionStore, TokenFormat } from '..
 import type { LoginCandidate, UserStore } from '../store/users.ts';
 import { accessTokenClaims } from './access-token.ts';
 import type { Audit } from './audit.ts';
+import { isUntilLifted } from './instants.ts';
 import type { Keyring } from './keyring.ts';
 import { createOpaqueToken } from './opaque-token.ts';
 import { type Passwords, REFUSAL_FLOOR } from './passwords.ts';
@@ -275,5 +276,4 @@ export function createLogin(options: LoginOptions) {
 }
 
 /** Until the end of time is said without an instant. */
-const closed = (until: Date): Problem => new Problem('account_suspended', until < FAR_AWAY ? { until } : {});
-const FAR_AWAY = new Date('2255-06-05T00:00:00Z');
+const closed = (until: Date): Problem => new Problem('account_suspended', isUntilLifted(until) ? {} : { until });

@@ -2,7 +2,7 @@
  * What operators do to accounts and tokens. Each act is recorded first, so that none can go unrecorded; when it then fails, the event says
  * that it was tried, and repeating it is recorded again.
  */
-import { Problem } from '../problems.ts';
+import { invalidInput, Problem } from '../problems.ts';
 import type { AuditActor, AuditEvent, AuditType } from '../store/audit.ts';
 import type { Directory } from '../store/directory.ts';
 import type { RevocationLog } from '../store/revocation-log.ts';
@@ -10,9 +10,10 @@ import type { SessionRecord, SessionStore } from '../store/sessions.ts';
 import type { WithdrawMails } from '../store/users.ts';
 import type { Audit } from './audit.ts';
 import type { ClientCredentials, Clients } from './clients.ts';
+import { UNTIL_LIFTED } from './instants.ts';
 import type { Introspected, Introspection, KnownToken } from './introspection.ts';
 import type { RequestContext } from './request-context.ts';
-import { type RevocationService, UNTIL_LIFTED } from './revocation.ts';
+import type { RevocationService } from './revocation.ts';
 import type { Sessions } from './sessions.ts';
 import type { SigningKeys } from './signing-keys.ts';
 import { isClientJti, readJti } from './token-identity.ts';
@@ -23,8 +24,6 @@ export type Operators = ReturnType<typeof createOperators>;
 export interface Act {
   clientId: string;
   context: RequestContext;
-  /** Milliseconds. */
-  now: number;
 }
 
 export interface OperatorsOptions {
@@ -41,8 +40,6 @@ export interface OperatorsOptions {
 }
 
 const actorOf = ({ clientId }: Act): AuditActor => ({ type: 'client', id: clientId });
-
-const badInput = (pointer: string, detail: string) => new Problem('invalid_request', { errors: [{ pointer, detail }] });
 
 export function createOperators(options: OperatorsOptions) {
   const { users, sessions, listSessions, log, revocation, clients, introspection, signingKeys, audit, withdrawMails } =
@@ -107,9 +104,18 @@ export function createOperators(options: OperatorsOptions) {
       return revocation.cutOff(id, issuedBefore);
     },
 
-    /** @param until undefined: until lifted. @throws {Problem} `user_unknown`; `invalid_request` for an instant that has passed. */
-    async suspend(act: Act, id: string, until: Date | undefined, reason: string | null) {
-      if (until !== undefined && until.getTime() <= act.now) throw badInput('/until', 'must lie in the future');
+    /**
+     * @param until undefined: until lifted.
+     * @param now milliseconds
+     * @throws {Problem} `user_unknown`; `invalid_request` for an instant that has passed.
+     */
+    async suspend(
+      act: Act,
+      id: string,
+      { until, reason }: { until: Date | undefined; reason: string | null },
+      now: number,
+    ) {
+      if (until !== undefined && until.getTime() <= now) throw invalidInput('/until', 'must lie in the future');
       await user(id);
       await record(act, 'user.suspended', id, { until: until?.toISOString() ?? null, reason });
       await revocation.suspend(id, until ?? UNTIL_LIFTED, reason);
@@ -145,14 +151,15 @@ export function createOperators(options: OperatorsOptions) {
     /** Refuses one token. @throws {Problem} `invalid_request` for what is not a token of this issuer. */
     async denyToken(act: Act, token: string): Promise<void> {
       const known = await introspection.identify(token);
-      if (!known) throw badInput('/token', 'is not a token of this issuer');
+      if (!known) throw invalidInput('/token', 'is not a token of this issuer');
       await endToken(act, known);
     },
 
     /** Refuses one access token by its name. @throws {Problem} `invalid_request` for what is not the `jti` of one. */
     async denyJti(act: Act, jti: string): Promise<void> {
       const identity = readJti(jti);
-      if (!identity && !isClientJti(jti)) throw badInput('/jti', 'is not the jti of an access token of this issuer');
+      if (!identity && !isClientJti(jti))
+        throw invalidInput('/jti', 'is not the jti of an access token of this issuer');
       await record(act, 'token.denied', identity?.userId ?? null, { jti });
       await revocation.denyToken(jti);
     },
@@ -169,18 +176,14 @@ export function createOperators(options: OperatorsOptions) {
      * RFC 7009: a client ends the tokens issued to it; with scope `admin`, any. What is no token is ended already.
      * @throws {Problem} `invalid_client`; `unauthorized_client` for a token of somebody else.
      */
-    async revokeToken(
-      credentials: ClientCredentials,
-      token: string,
-      { context, now }: Omit<Act, 'clientId'>,
-    ): Promise<void> {
+    async revokeToken(credentials: ClientCredentials, token: string, context: RequestContext): Promise<void> {
       const { id, scopes } = await clients.authenticate(credentials);
       const known = await introspection.identify(token);
       if (!known) return;
       const own = known.kind === 'access' && known.claims.client_id === id && !('sid' in known.claims);
       if (!own && !scopes.includes('admin'))
         throw new Problem('unauthorized_client', { detail: 'The token was not issued to this client' });
-      await endToken({ clientId: id, context, now }, known);
+      await endToken({ clientId: id, context }, known);
     },
   };
 }

@@ -18,7 +18,7 @@ const ENOUGH = 2000;
  * full queue takes on cores of our own (1.3 s): a few hundred who came at once are all served where every hash takes ten times as long.
  */
 export const LONGEST_WAIT = 30_000;
-/** What checking a hash of another system may cost, in hashes of our own (packages/shared/src/password-hashes.ts). */
+/** What checking a hash of another system may cost, in hashes of our own: up to 330 ms (packages/shared/src/password-hashes.ts), where ours take some 10. */
 const FOREIGN_WORK = 25;
 
 /** Milliseconds a refused login takes while hashes of other systems are left, whose check takes longer than ours: longer than that takes. */
@@ -78,8 +78,8 @@ export const strengthThreads = once(() => poolOf<StrengthTask, boolean>('passwor
 const tooMuch = () => new Problem('overloaded', { detail: 'Too many logins and registrations at once', retryAfter: 2 });
 
 /**
- * @returns milliseconds from the end of a task to the next, where it was `pace` and took so many now: a mean of the last ten or so, and of thirty where
- * it falls. Threads that starve get on by fits: one must not let in as many as if it went on like that.
+ * A moving average of the milliseconds between the ends of two tasks: what is new weighs a tenth when it is longer, a thirtieth when it is shorter. Threads
+ * that starve end tasks in bursts, and a burst must not let in as many as if it went on like that.
  */
 export const paceAfter = (pace: number, took: number): number => pace + (took - pace) / (took > pace ? 10 : 30);
 

@@ -3,15 +3,12 @@
  * When one of these returns, Redis, PostgreSQL and the revocation log all say so. Each may be repeated.
  */
 import { issuedAtOf } from '@latchkey/verifier/token-identity';
-import { Problem } from '../problems.ts';
+import { invalidInput } from '../problems.ts';
 import type { RevocationLog } from '../store/revocation-log.ts';
 import type { Microseconds, SessionStore } from '../store/sessions.ts';
 import type { UserStore } from '../store/users.ts';
+import { LATEST, UNTIL_LIFTED } from './instants.ts';
 import { isClientJti, readJti } from './token-identity.ts';
-
-/** 9999-12-31T23:59:59Z: a suspension until it is lifted. (Below 2^53 microseconds only until 2255, so Redis is told the end of that.) */
-export const UNTIL_LIFTED = new Date('9999-12-31T23:59:59Z');
-const LATEST: Microseconds = Number.MAX_SAFE_INTEGER - 1;
 
 const microseconds = (instant: Date): Microseconds => Math.min(instant.getTime() * 1000, LATEST);
 const instantOf = (us: Microseconds): Date => (us >= LATEST ? UNTIL_LIFTED : new Date(Math.floor(us / 1000)));
@@ -76,10 +73,7 @@ export function createRevocation({ sessions, users, log }: RevocationOptions) {
      */
     async denyToken(jti: string): Promise<void> {
       const token = readJti(jti);
-      if (!token && !isClientJti(jti))
-        throw new Problem('invalid_request', {
-          errors: [{ pointer: '/jti', detail: 'is not the jti of an access token of this issuer' }],
-        });
+      if (!token && !isClientJti(jti)) throw invalidInput('/jti', 'is not the jti of an access token of this issuer');
       // The denylist holds only what is neither expired nor behind a cut-off.
       const [life, now] = await Promise.all([log.life(), sessions.clock()]);
       const expired = issuedAtOf(jti) + life * 1_000_000 < now;

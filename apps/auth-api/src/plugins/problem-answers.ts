@@ -8,10 +8,10 @@ import fp from 'fastify-plugin';
 import { unavailableDependency } from '../dependency-errors.ts';
 import type { Metrics } from '../metrics.ts';
 import { NotReady } from '../not-ready.ts';
-import { challenge, type InputError, Problem, type ProblemCode, problemBody } from '../problems.ts';
+import { challenge, type InputError, invalidInput, Problem, type ProblemCode, problemBody } from '../problems.ts';
 import { requestId } from './request-log.ts';
 
-/** Seconds after which a caller may try again when a dependency is down: reconnecting takes at most one. */
+/** Seconds after which a caller may try again when a dependency is down: a client connects at most a second apart, and needs another to be ready. */
 const RETRY_AFTER = 2;
 
 /** Fastify's own refusals. What is not listed and not below 500 is ours to explain. */
@@ -22,12 +22,10 @@ const FASTIFY_CODES: Record<string, (error: FastifyError) => Problem> = {
   FST_ERR_CTP_INVALID_JSON_BODY: () => invalidBody('is not valid JSON'),
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: () => invalidBody('has another length than Content-Length says'),
   FST_ERR_MAX_PARAM_LENGTH: () => new Problem('uri_too_long'),
-  FST_ERR_BAD_URL: () =>
-    new Problem('invalid_request', { errors: [{ pointer: '/path', detail: 'is not a valid path' }] }),
+  FST_ERR_BAD_URL: () => invalidInput('/path', 'is not a valid path'),
 };
 
-export const invalidBody = (detail: string) =>
-  new Problem('invalid_request', { errors: [{ pointer: '', detail: `The body ${detail}` }] });
+export const invalidBody = (detail: string) => invalidInput('', `The body ${detail}`);
 
 /** A request can have thousands of faults; whoever mends so many asks again. */
 const MOST_FAULTS = 20;

@@ -4,9 +4,9 @@ import { PRINTABLE_PATTERN } from '@latchkey/shared/account-fields';
 import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { FailedMails } from '../domain/failed-mails.ts';
+import { isUntilLifted } from '../domain/instants.ts';
 import type { Act, Operators } from '../domain/operators.ts';
-import { UNTIL_LIFTED } from '../domain/revocation.ts';
-import { Problem } from '../problems.ts';
+import { invalidInput } from '../problems.ts';
 import type { Cursor, DirectoryEntry } from '../store/directory.ts';
 import { adminKeyRoutes } from './admin-keys.ts';
 import { adminMailRoutes } from './admin-mails.ts';
@@ -43,16 +43,15 @@ const shown = (user: DirectoryEntry) => ({
   activated_at: instant(user.activatedAt),
   tokens_valid_from: instant(user.tokensValidFrom),
   // Until an operator lifts it is told by the status alone.
-  suspended_until: user.suspendedUntil && user.suspendedUntil < UNTIL_LIFTED ? user.suspendedUntil.toISOString() : null,
+  suspended_until:
+    user.suspendedUntil && !isUntilLifted(user.suspendedUntil) ? user.suspendedUntil.toISOString() : null,
   suspension_reason: user.suspensionReason,
 });
-
-const badInput = (pointer: string, detail: string) => new Problem('invalid_request', { errors: [{ pointer, detail }] });
 
 /** RFC 3339 allows a leap second, which a `Date` does not know. */
 function dateOf(pointer: string, text: string): Date {
   const date = new Date(text);
-  if (Number.isNaN(date.getTime())) throw badInput(pointer, 'is not an instant');
+  if (Number.isNaN(date.getTime())) throw invalidInput(pointer, 'is not an instant');
   return date;
 }
 
@@ -60,7 +59,7 @@ const CURSOR = /^(\d{1,17})\.([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/;
 const cursorText = ({ createdAt, id }: Cursor) => Buffer.from(`${createdAt}.${id}`).toString('base64url');
 function cursorOf(text: string): Cursor {
   const [, createdAt, id] = CURSOR.exec(Buffer.from(text, 'base64url').toString()) ?? [];
-  if (createdAt === undefined || id === undefined) throw badInput('/query/cursor', 'is not a cursor of this list');
+  if (createdAt === undefined || id === undefined) throw invalidInput('/query/cursor', 'is not a cursor of this list');
   return { createdAt, id };
 }
 
@@ -75,7 +74,7 @@ export const adminRoutes: FastifyPluginAsyncTypebox<AdminRoutesOptions> = async 
   /** Who acts. @throws {Problem} for whoever is no operator. */
   async function operator(request: FastifyRequest): Promise<Act> {
     const { sub } = await request.authenticateClient('admin');
-    return { clientId: sub, context: requestContext(request), now: Date.now() };
+    return { clientId: sub, context: requestContext(request) };
   }
 
   // Nobody learns from an answer about input what only operators may know, and nobody else's body is waited for.
@@ -206,7 +205,8 @@ export const adminRoutes: FastifyPluginAsyncTypebox<AdminRoutesOptions> = async 
     async (request) => {
       const { until, reason = null } = request.body ?? {};
       const end = typeof until === 'string' ? dateOf('/until', until) : undefined;
-      return shown(await operators.suspend(await operator(request), request.params.id, end, reason));
+      const suspension = { until: end, reason };
+      return shown(await operators.suspend(await operator(request), request.params.id, suspension, Date.now()));
     },
   );
 
@@ -286,7 +286,7 @@ export const adminRoutes: FastifyPluginAsyncTypebox<AdminRoutesOptions> = async 
     async (request, reply) => {
       const act = await operator(request);
       const { token, jti } = request.body;
-      if ((token === undefined) === (jti === undefined)) throw badInput('', 'must have either token or jti');
+      if ((token === undefined) === (jti === undefined)) throw invalidInput('', 'must have either token or jti');
       if (token !== undefined) await operators.denyToken(act, token);
       else if (jti !== undefined) await operators.denyJti(act, jti);
       return reply.code(204).send();

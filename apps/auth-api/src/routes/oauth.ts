@@ -225,8 +225,7 @@ export const oauthRoutes: FastifyPluginAsyncTypebox<OAuthRoutesOptions> = async 
       },
     },
     async (request, reply) => {
-      const act = { context: requestContext(request), now: Date.now() };
-      await operators.revokeToken(credentials(request), request.body.token, act);
+      await operators.revokeToken(credentials(request), request.body.token, requestContext(request));
       return reply.code(200).send();
     },
   );

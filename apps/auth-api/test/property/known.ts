@@ -1,6 +1,6 @@
 /** What the users of a run hold, and what a command means given that. */
 import { randomBytes, randomUUID } from 'node:crypto';
-import { UNTIL_LIFTED } from '../../src/domain/revocation.ts';
+import { UNTIL_LIFTED } from '../../src/domain/instants.ts';
 import type { Microseconds } from '../../src/store/sessions.ts';
 import { type Command, SECOND } from './commands.ts';
 import type { RefreshContent } from './state.ts';
