@@ -76,8 +76,11 @@ const KINDS: readonly [RequestClass | undefined, RegExp][] = [
   ['rest', /^/],
 ];
 
-/** A path as the router takes it: no part of ours needs another spelling, and whoever uses one may hide a login behind it. */
-const PLAIN = /^\/[^%#]*$/;
+/**
+ * A path as the router takes it: but for what is appended to these two, no part of ours needs another spelling, and whoever uses one may hide a login
+ * behind it.
+ */
+const PLAIN = /^\/(?:[^%#]*|v1\/(?:verify|admin)\/[^#]*)$/;
 
 /** @returns undefined: never refused. */
 export function classOf({ method = '', url = '' }: Pick<IncomingMessage, 'method' | 'url'>): RequestClass | undefined {

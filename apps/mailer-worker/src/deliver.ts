@@ -1,6 +1,7 @@
 /** One mail job, from the queue to the mail server. The order of the phases is what keeps a mail from being lost, doubled or dead on arrival. */
 import { InvalidMailJob, type MailJob, parseMailJob } from '@latchkey/shared/mail-jobs';
 import type { Span, Tracing } from '@latchkey/shared/tracing';
+import { isUuid } from '@latchkey/shared/uuid';
 import type { ComposedMail, Composer } from './composer.ts';
 import type { KeyPurpose, MailKeys } from './mail-keys.ts';
 import type { Mails } from './mails.ts';
@@ -73,9 +74,6 @@ export class DeliveryFailed extends Error {
 /** One plain mailbox. Stricter than RFC 5321: no quoted local part, no address literal, nothing that could end the address and begin another. */
 const ONE_MAILBOX = /^[^\s\p{C}<>()[\]\\,;:"@]+@[^\s\p{C}<>()[\]\\,;:"@]+$/u;
 
-/** An outbox id; it is also what stands before the `@` of the Message-ID. */
-const MAIL_ID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-
 export interface DeliveryParts {
   readonly ledger: SendLedger;
   readonly mailKeys: MailKeys;
@@ -121,7 +119,8 @@ export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Prom
   const underway = new Map<string, Promise<Delivered>>();
 
   function parse(job: IncomingJob): MailJob {
-    if (!MAIL_ID.test(job.id)) throw new InvalidMailJob('the job id is not a mail id');
+    // An outbox id; it is also what stands before the `@` of the Message-ID.
+    if (!isUuid(job.id)) throw new InvalidMailJob('the job id is not a mail id');
     const parsed = parseMailJob(job.name, job.payload);
     if (!ONE_MAILBOX.test(parsed.payload.to)) throw new InvalidMailJob(`${parsed.name}/to: not one plain address`);
     return parsed;

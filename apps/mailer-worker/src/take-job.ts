@@ -29,6 +29,9 @@ export class SetAside extends Error {
   }
 }
 
+/** Why a try is aborted that is under way when the worker stops: that says nothing of the mail. */
+const STOPPING = new Error('the worker stops');
+
 /** One try of a job. */
 interface Try {
   readonly job: Job;
@@ -66,6 +69,8 @@ export function createJobTaker({ deliver, ledger, server, report, patience, slow
   async function fail(one: Try, failure: DeliveryFailed): Promise<void> {
     const { job, report } = one;
     const outcome = outcomeOf(failure, one);
+    const cutShort = one.aborter.signal.reason === STOPPING && !failure.permanent;
+    if (one.isAside && cutShort) return report.failed(failure, 'retried');
     if (!one.isAside || outcome === 'retried') return report.failed(failure, outcome);
     await ledger.noteFailure(job.id ?? '', failure).then(
       () => report.failedAside(failure, outcome),
@@ -175,7 +180,7 @@ export function createJobTaker({ deliver, ledger, server, report, patience, slow
 
     /** Ends their conversations. */
     letGo(): void {
-      for (const { aborter } of underway.keys()) aborter.abort();
+      for (const { aborter } of underway.keys()) aborter.abort(STOPPING);
     },
   };
 }

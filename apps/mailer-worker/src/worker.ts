@@ -42,8 +42,8 @@ const LET_GO = 2_000;
 /** Milliseconds after which the `close` of a worker has let go of everything; whoever waits for it adds a little. */
 export const CLOSE_WITHIN = DRAIN + LET_GO;
 
-/** Jobs at the head of the queue that are looked through for one that no worker has taken yet: twice the mails a worker can have given back. */
-const LOOKED_THROUGH = 100;
+/** Jobs of the queue that are looked through, so many at a time, for one that no worker has taken yet: before it stand those that came back. */
+const LOOKED_THROUGH = { most: 2000, page: 200 };
 
 /** Milliseconds the queue's depth may take: a scrape must not hang on Redis. */
 const DEPTH_WITHIN = 1_000;
@@ -181,13 +181,23 @@ export function buildWorker(setup: WorkerSetup) {
 }
 
 async function queueState(queue: Queue): Promise<QueueState> {
-  const [depth, waiting] = await Promise.all([
+  const [depth, oldest] = await Promise.all([
     queue.getJobCounts('waiting', 'active', 'delayed', 'failed'),
-    queue.getJobs('waiting', 0, LOOKED_THROUGH - 1, true),
+    oldestUntaken(queue),
   ]);
-  // One that was taken before has waited for a mail server or its turn since: no worker more would have helped.
-  const oldest = waiting.find((job) => job?.attemptsStarted === 0);
   return { depth, oldest: oldest === undefined ? 0 : Math.max(0, Date.now() - oldest.timestamp) };
+}
+
+/** One that was taken before has waited for a mail server or its turn since: no worker more would have helped. */
+async function oldestUntaken(queue: Queue): Promise<Job | undefined> {
+  const { most, page } = LOOKED_THROUGH;
+  for (let from = 0; from < most; from += page) {
+    const jobs = await queue.getJobs('waiting', from, from + page - 1, true);
+    // A job that is taken out meanwhile reads as undefined.
+    const untaken = jobs.find((job) => job?.attemptsStarted === 0);
+    if (untaken || jobs.length < page) return untaken;
+  }
+  return undefined;
 }
 
 /** Whether `task` ended within so many milliseconds. */

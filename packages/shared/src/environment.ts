@@ -29,7 +29,7 @@ function parseUrl(raw: string, protocols: readonly string[]): URL | undefined {
 const asInteger = (raw: string, min: number, max: number): number | undefined =>
   /^\d{1,15}$/.test(raw) && Number(raw) >= min && Number(raw) <= max ? Number(raw) : undefined;
 
-/** The first 10 years of seconds: an upper bound that catches milliseconds given for seconds. */
+/** 10 years. A life of four days or more that was given in milliseconds is caught by it; a shorter one can't be told from seconds. */
 const MAX_SECONDS = 315_360_000;
 
 export const postgresUrl = validator('a URL postgresql://user@host:port/database', (raw) =>
@@ -60,6 +60,11 @@ export const base64Key = validator('32 bytes in base64 (openssl rand -base64 32)
 export const seconds = validator(`a whole number of seconds from 1 to ${MAX_SECONDS}`, (raw) =>
   asInteger(raw, 1, MAX_SECONDS),
 );
+/** Both apps read them: the worker gives keys this life, the API forgets registrations by it. */
+export const mailedKeyVariables = {
+  ACTIVATION_KEY_TTL: seconds({ default: 900 }),
+  ACTIVATION_RENEWAL_TTL: seconds({ default: 604_800 }),
+};
 export const secondsOrZero = validator(`a whole number of seconds from 0 to ${MAX_SECONDS}`, (raw) =>
   asInteger(raw, 0, MAX_SECONDS),
 );

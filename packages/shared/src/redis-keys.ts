@@ -1,5 +1,6 @@
 /**
- * Every Redis key of Latchkey: its name, type, life and owner. Nothing else spells a key.
+ * Every Redis key of Latchkey: its name, type, life and owner. Nothing else spells a key but packages/verifier/src/redis.ts,
+ * which is published and can't depend on this (tests hold the two together).
  *
  * What changes together shares a hash tag (the part in braces) and so a slot of Redis Cluster. The table below is the source of
  * `docs/redis-keys.md`; the test keeps them equal.
@@ -134,7 +135,7 @@ export const keyConventions = {
   },
 } as const satisfies Record<string, KeyConvention>;
 
-/** Seconds the send ledger remembers a mail: twice the week after which the last retry is given up. */
+/** Seconds the send ledger remembers a mail after its last note: three times as long as its tries go on (`MAIL_JOB_OPTIONS`: 91 h, 110 h with jitter). */
 export const MAIL_LEDGER_TTL = 14 * 24 * 60 * 60;
 
 /**

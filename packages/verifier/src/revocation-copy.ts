@@ -269,10 +269,12 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
   async function answer<T>(asked: Promise<T>): Promise<T> {
     const { promise: inVain, reject } = Promise.withResolvers<never>();
     const watch = setInterval(() => {
-      if (redis.status !== 'ready') return;
+      if (closed || redis.status !== 'ready') return;
       replace();
       reject(new Error('an answer did not come: another connection is made'));
     }, GIVE_UP);
+    // What is asked while Redis is away is not answered after the copy was closed either, and must not keep the process.
+    watch.unref();
     try {
       return await Promise.race([asked, inVain]);
     } finally {

@@ -104,7 +104,9 @@ export function createVerifier(options: VerifierOptions) {
     const end = token.slice(-END);
     const known = kept.get(end);
     if (known?.token !== token) return undefined;
-    if (known.until > Date.now()) return known;
+    const now = Date.now();
+    // The timer by which belief in its key ends stands still while the machine sleeps.
+    if (known.until > now && keys.believedUntil() > now) return known;
     kept.delete(end);
     return undefined;
   }
@@ -124,9 +126,8 @@ export function createVerifier(options: VerifierOptions) {
     const now = Date.now();
     if (read.expires <= now) throw new VerifyError('token_expired');
     if ((read.claims.nbf ?? 0) > now / 1000 + clockTolerance) throw new VerifyError('claim_invalid', { claim: 'nbf' });
-    // Not for longer than a token lives, though `iat` may lie ahead: once its key is gone it has to be looked for again. Nor than its key is
-    // believed: the timer by which that ends stands still while the machine sleeps.
-    const until = Math.min(read.expires, now + maxTokenAge * 1000, keys.believedUntil());
+    // Not for longer than a token lives, though `iat` may lie ahead: once its key is gone it has to be looked for again.
+    const until = Math.min(read.expires, now + maxTokenAge * 1000);
     const found: KeptToken = { ...read, token, until, goodAt: undefined };
     kept.set(token.slice(-END), found);
     return found;

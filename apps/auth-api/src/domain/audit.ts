@@ -37,6 +37,8 @@ export function createAudit(store: AuditStore, logger: Logger) {
   let [noted, tried] = [0, 0];
   /** Told each time some have. */
   const rounds = new EventEmitter();
+  // As many as read the log at once.
+  rounds.setMaxListeners(0);
   let state: 'open' | 'closing' | 'closed' = 'open';
 
   const lost = (event: AuditEvent, error?: unknown) =>

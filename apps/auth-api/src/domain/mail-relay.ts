@@ -3,6 +3,7 @@
  * publishes again what the queue lost.
  * Every instance runs one; none is special.
  */
+import { isUuid } from '@latchkey/shared/uuid';
 import type { Logger } from 'pino';
 import type { MailQueue } from '../store/mail-queue.ts';
 import type { Outbox } from '../store/outbox.ts';
@@ -18,8 +19,6 @@ const SEARCH_EVERY = 10;
 const ACKNOWLEDGE = 1000;
 /** Seconds a published mail is left alone before its job is looked for. */
 const LOST_AFTER = 10;
-
-const OUTBOX_ID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 export interface MailRelayOptions {
   outbox: Outbox;
@@ -65,7 +64,7 @@ export function createMailRelay({
       ids = await queue.accepted(ACKNOWLEDGE);
       if (ids.length === 0) return;
       // Row first: a crash in between leaves the report, and it is acted on again. What is no id of ours has no row.
-      await outbox.delete(ids.filter((id) => OUTBOX_ID.test(id)));
+      await outbox.delete(ids.filter(isUuid));
       await queue.acknowledge(ids);
     } while (!closed && ids.length === ACKNOWLEDGE);
   }

@@ -5,6 +5,7 @@
  */
 import { hash, randomBytes } from 'node:crypto';
 import { crc32 } from 'node:zlib';
+import { readUuid, writeUuid } from '@latchkey/shared/uuid';
 
 export const OPAQUE_PREFIX = 'lko_';
 const CONTENT_LENGTH = 16 + 32;
@@ -20,7 +21,7 @@ const sessionIdOf = (token: string): string => hash('sha256', token, 'buffer').t
 /** A new token, and the id of the session that is to hold it. */
 export function createOpaqueToken(userId: string): { token: string; sessionId: string } {
   const bytes = Buffer.alloc(CONTENT_LENGTH + 4);
-  bytes.write(userId.replaceAll('-', ''), 0, 'hex');
+  writeUuid(userId, bytes, 0);
   randomBytes(32).copy(bytes, 16);
   bytes.writeUInt32BE(crc32(bytes.subarray(0, CONTENT_LENGTH)), CONTENT_LENGTH);
   const token = OPAQUE_PREFIX + bytes.toString('base64url');
@@ -33,7 +34,7 @@ export function readOpaqueToken(token: string): OpaqueToken | undefined {
   const bytes = Buffer.from(token.slice(OPAQUE_PREFIX.length), 'base64url');
   if (bytes.readUInt32BE(CONTENT_LENGTH) !== crc32(bytes.subarray(0, CONTENT_LENGTH))) return undefined;
   return {
-    userId: bytes.toString('hex', 0, 16).replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5'),
+    userId: readUuid(bytes, 0),
     sessionId: sessionIdOf(token),
   };
 }

@@ -48,8 +48,8 @@ const AT_ONCE = 2 * THREADS;
 /** Half as many: looking at most new passwords takes half as long as hashing them, so a burst of registrations waits no longer for this. */
 const STRENGTH_THREADS = Math.ceil(THREADS / 2);
 
-/** New passwords that wait to be looked at, or are. Some take ten times as long as most: then others wait for them, but no login does. */
-const MOST_LOOKED_AT = STRENGTH_THREADS * (QUEUE_PER_THREAD + 1);
+/** New passwords that wait to be looked at, or are: as many as may be hashed, in half the time and by half the threads. Some take ten times as long: then others wait for them, but no login does. */
+const MOST_LOOKED_AT = MOST_WORK;
 
 /** Beside this file as sources, beside the bundle once built. */
 const fileOf = (worker: string): string =>
@@ -144,7 +144,6 @@ export function createPasswords() {
 
   /** Whether it is hard to guess. */
   async function look(task: StrengthTask): Promise<boolean> {
-    if (lookedAt >= MOST_LOOKED_AT) throw tooMuch();
     lookedAt += 1;
     return strengthThreads()
       .run(task)
@@ -161,6 +160,8 @@ export function createPasswords() {
      * @throws {Problem} `password_too_weak`; `overloaded` when too much is waiting.
      */
     async hash(password: string, knownToOthers: string[], pointer = '/password'): Promise<string> {
+      // Before either is begun: who is refused by one must not be in the other's way.
+      if (lookedAt >= MOST_LOOKED_AT || (waiting > 0 && full(1))) throw tooMuch();
       // A weak password is hashed too, so that the answer takes the same time.
       const [strong, hash] = await Promise.all([
         look({ password, knownToOthers }),

@@ -4,6 +4,7 @@
  * whether it went by age.
  */
 import { timingSafeEqual } from 'node:crypto';
+import { readUuid, writeUuid } from '@latchkey/shared/uuid';
 import type { Microseconds } from '../store/sessions.ts';
 import type { Keyring } from './keyring.ts';
 
@@ -26,7 +27,7 @@ const TEXT = new RegExp(`^${PREFIX}[A-Za-z0-9_-]{${TEXT_LENGTH}}$`);
 /** `lkr_` and base64url of user id ‖ session id ‖ counter ‖ createdAt ‖ issuedAt ‖ HMAC-SHA-256. */
 export function encodeRefreshToken(keyring: Keyring, content: RefreshTokenContent): string {
   const bytes = Buffer.alloc(CONTENT_LENGTH);
-  bytes.write(content.userId.replaceAll('-', ''), 0, 'hex');
+  writeUuid(content.userId, bytes, 0);
   bytes.write(content.sessionId, 16, 'base64url');
   bytes.writeUInt32BE(content.counter, 32);
   bytes.writeBigUInt64BE(BigInt(content.createdAt), 36);
@@ -40,9 +41,8 @@ export function decodeRefreshToken(keyring: Keyring, token: string): RefreshToke
   const bytes = Buffer.from(token.slice(PREFIX.length), 'base64url');
   const content = bytes.subarray(0, CONTENT_LENGTH);
   if (!timingSafeEqual(bytes.subarray(CONTENT_LENGTH), keyring.refreshTokenMac(content))) return undefined;
-  const hex = content.toString('hex', 0, 16);
   return {
-    userId: hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5'),
+    userId: readUuid(content, 0),
     sessionId: content.toString('base64url', 16, 32),
     counter: content.readUInt32BE(32),
     createdAt: Number(content.readBigUInt64BE(36)),

@@ -24,10 +24,17 @@ export interface RevocationOptions {
 }
 
 export function createRevocation({ sessions, users, log }: RevocationOptions) {
-  /** A suspension until then (0: none), in the user's slot and in the log. */
-  async function inRedis(userId: string, until: Microseconds): Promise<void> {
-    const { cutoff } = await sessions.suspend(userId, until);
-    await log.cutOff(userId, cutoff);
+  /** A suspension until then (0: none). PostgreSQL's row is held meanwhile: of two operators at once, all end with the same one. */
+  async function suspended(userId: string, until: Date | null, reason: string | null): Promise<void> {
+    let failed: unknown;
+    await users.rememberSuspension(userId, until, reason, async () => {
+      const { cutoff } = await sessions.suspend(userId, until === null ? 0 : microseconds(until));
+      // Must not undo what PostgreSQL is told.
+      await log.cutOff(userId, cutoff).catch((error: unknown) => {
+        failed = error;
+      });
+    });
+    if (failed !== undefined) throw failed;
   }
 
   return {
@@ -36,15 +43,16 @@ export function createRevocation({ sessions, users, log }: RevocationOptions) {
      * @returns from when on tokens are good.
      */
     async cutOff(userId: string, issuedBefore: Date | undefined): Promise<Date> {
-      // Redis decides the instant, the log tells everyone, PostgreSQL remembers it: last, or while it is away what asks the store would
-      // refuse the tokens and what reads the log accept them.
+      // Redis decides the instant, the log tells everyone, PostgreSQL remembers it: last, or while it is away what asks the store would refuse
+      // the tokens and what reads the log accept them. Where the log fails it is written all the same, and the call says so.
       const { cutoff, closedUntil } = await sessions.cutOff(
         userId,
         issuedBefore === undefined ? 'now' : endOf(issuedBefore),
       );
       const validFrom = instantOf(Math.max(cutoff, closedUntil));
-      await log.cutOff(userId, cutoff);
+      const [told] = await Promise.allSettled([log.cutOff(userId, cutoff)]);
       await users.rememberCutOff(userId, validFrom, closedUntil > 0 ? instantOf(closedUntil) : null);
+      if (told.status === 'rejected') throw told.reason;
       return validFrom;
     },
 
@@ -58,14 +66,10 @@ export function createRevocation({ sessions, users, log }: RevocationOptions) {
     },
 
     /** Refuses everything and lets nothing be issued until `until`. */
-    async suspend(userId: string, until: Date, reason: string | null): Promise<void> {
-      await users.rememberSuspension(userId, until, reason, () => inRedis(userId, microseconds(until)));
-    },
+    suspend: (userId: string, until: Date, reason: string | null): Promise<void> => suspended(userId, until, reason),
 
     /** Ends a suspension; what was issued before its end stays refused. Where there is none nothing changes. */
-    async liftSuspension(userId: string): Promise<void> {
-      await users.rememberSuspension(userId, null, null, () => inRedis(userId, 0));
-    },
+    liftSuspension: (userId: string): Promise<void> => suspended(userId, null, null),
 
     /**
      * Refuses one access token and ends what was refreshed from it. A client's token stands alone: the log names it by its `jti`.

@@ -3,6 +3,7 @@
  * So the order finer than `iat`'s seconds is kept, and one token can be denied, with what was refreshed from it, by its `jti` alone.
  */
 import { randomBytes, randomInt } from 'node:crypto';
+import { readUuid, writeUuid } from '@latchkey/shared/uuid';
 import type { TokenIdentity } from '@latchkey/verifier/revoked';
 
 const LENGTH = 44;
@@ -26,7 +27,7 @@ export function createJti({ userId, sessionId, issuedAt }: TokenIdentity): strin
   bytes.writeBigUInt64BE(BigInt(issuedAt), 0);
   // (randomInt draws from a pool: a call to the system per token would cost as much as reading a refresh token.)
   bytes.writeUInt32BE(randomInt(2 ** 32), 8);
-  bytes.write(userId.replaceAll('-', ''), 12, 'hex');
+  writeUuid(userId, bytes, 12);
   bytes.write(sessionId, 28, 'base64url');
   return bytes.toString('base64url');
 }
@@ -36,7 +37,7 @@ export function readJti(jti: string): TokenIdentity | undefined {
   if (!TEXT.test(jti)) return undefined;
   const bytes = Buffer.from(jti, 'base64url');
   return {
-    userId: bytes.toString('hex', 12, 28).replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5'),
+    userId: readUuid(bytes, 12),
     sessionId: bytes.toString('base64url', 28, 44),
     issuedAt: Number(bytes.readBigUInt64BE(0)),
   };

@@ -42,7 +42,7 @@ declare module 'fastify' {
 export interface BearerAuthOptions {
   verifier: Verifier;
   copy: RevocationCopy;
-  /** Asks the store for an opaque token, once a request. */
+  /** Asks the store for an opaque token. */
   findOpaqueToken: (token: string, request: IncomingMessage) => Promise<Caller | undefined>;
 }
 

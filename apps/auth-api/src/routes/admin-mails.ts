@@ -1,5 +1,6 @@
 /** For operators: mails that could not be delivered. Registered inside the other admin routes, whose guard it stands behind. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import { UUID_PATTERN } from '@latchkey/shared/uuid';
 import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { FailedMails } from '../domain/failed-mails.ts';
@@ -15,7 +16,7 @@ export interface AdminMailRoutesOptions {
 
 const MailParams = Type.Object({
   id: Type.String({
-    pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$',
+    pattern: UUID_PATTERN,
     description: 'the id of a mail: a UUID in lower case',
   }),
 });

@@ -1,11 +1,12 @@
 /** What the operators' routes have in common. */
+import { UUID_PATTERN } from '@latchkey/shared/uuid';
 import { type TSchema, Type } from 'typebox';
 
 export const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
 
 /** One spelling and no other: PostgreSQL would take more of them for the same user than the sessions and the revocation log know. */
 export const UserId = Type.String({
-  pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$',
+  pattern: UUID_PATTERN,
   description: 'the id of a user: a UUID in lower case',
 });
 

@@ -37,7 +37,7 @@ const body = (user: UserProfile) => ({
   created_at: user.createdAt.toISOString(),
 });
 
-/** What a call that asks for the password can refuse with: it is limited like a login. */
+/** What a call that asks for the password can refuse with: its tries are counted, by account and by address. */
 const PASSWORD_ASKED = ['invalid_credentials', 'rate_limited', ...UNAUTHENTICATED] as const;
 
 export interface MeRoutesOptions {

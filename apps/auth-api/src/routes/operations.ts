@@ -51,13 +51,19 @@ export const operationRoutes: FastifyPluginAsyncTypebox<{ checks: Checks; metric
   }
 
   const names = Object.keys(checks);
+  /** Checks that have passed since this instance started. */
+  const passed = new Set<string>();
 
   const checkAllBut = async (excluded: readonly string[]) =>
     Object.fromEntries(
       await Promise.all(
         Object.entries(checks)
-          .filter(([name]) => !excluded.includes(name))
-          .map(async ([name, run]) => [name, await check(run)] as const),
+          .filter(([name]) => !(excluded.includes(name) && passed.has(name)))
+          .map(async ([name, run]) => {
+            const result = await check(run);
+            if (result.status === 'up') passed.add(name);
+            return [name, result] as const;
+          }),
       ),
     );
 
@@ -85,11 +91,13 @@ export const operationRoutes: FastifyPluginAsyncTypebox<{ checks: Checks; metric
         tags: ['Operations'],
         summary: 'Every dependency answers',
         description:
-          'A check named by `exclude` is not made and decides nothing, as `/readyz` of Kubernetes has it: without PostgreSQL access tokens are verified and refreshed all the same, so a load balancer that takes every instance out while it is away ends what would go on.',
+          'A check named by `exclude` is not made and decides nothing once it has passed on this instance: without PostgreSQL access tokens are verified and refreshed all the same, so a load balancer that takes every instance out while it is away ends what would go on. (Before, it counts: an instance that has never reached the database knows no keys.)',
         querystring: Type.Object(
           {
             exclude: Type.Optional(
-              Type.Array(Type.Enum(names), { description: 'leave this check out; may be given several times' }),
+              Type.Array(Type.Enum(names), {
+                description: 'leave this check out once it has passed; may be given several times',
+              }),
             ),
           },
           { additionalProperties: false },

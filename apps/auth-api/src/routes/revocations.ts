@@ -20,7 +20,7 @@ export const revocationRoutes: FastifyPluginAsyncTypebox<{ feed: RevocationFeed 
         tags: ['Gateways'],
         summary: 'What is revoked, as it happens',
         description:
-          'Server-sent events, for a client with scope revocations:read. `start` {epoch: {id, born}, resumed}; `revoked`, an array of lines {sid, from, until} | {sub, cutoff, until} | {kid, until}; `complete` once all that is known has been said; `alive` {at}, several times per lag bound: milliseconds since the request began at which all was surely known. Unless `resumed` a verifier knows nothing until `complete`. Ends when the token does.',
+          'Server-sent events, for a client with scope revocations:read. `start` {epoch: {id, born}, resumed}; `revoked`, an array of lines {sid, from, until} | {sub, cutoff, until} | {kid, until}; `complete` once all that is known has been said; `alive` {at}, several times per lag bound: milliseconds since the request began at which all was surely known. Unless `resumed`, what a verifier hears is not all until `complete`: what it knew before it may believe for as long as its lag bound allows. Ends when the token does.',
         security: [{ bearer: [] }],
         headers: Type.Object({
           'last-event-id': Type.Optional(

@@ -4,6 +4,7 @@ import { MAIL_JOB_OPTIONS, MAIL_QUEUE } from '@latchkey/shared/mail-jobs';
 import type { RedisConnection } from '@latchkey/shared/redis-connections';
 import { MAIL_LEDGER_TTL, type RedisKeys } from '@latchkey/shared/redis-keys';
 import type { Tracing } from '@latchkey/shared/tracing';
+import { isUuid } from '@latchkey/shared/uuid';
 import { ErrorCode, type Job, Queue } from 'bullmq';
 import { traced } from './mail-spans.ts';
 import type { OwedMail } from './outbox.ts';
@@ -34,11 +35,12 @@ const LONGEST = 500;
 function failedMail(job: Job): FailedMail {
   const payload: Record<string, unknown> = typeof job.data === 'object' && job.data !== null ? job.data : {};
   const text = (value: unknown) => (typeof value === 'string' ? value.slice(0, LONGEST) : null);
+  const userId = text(payload.user_id);
   return {
     id: job.id ?? '',
     name: job.name.slice(0, LONGEST),
     to: text(payload.to),
-    userId: UUID.exec(text(payload.user_id) ?? '')?.[0] ?? null,
+    userId: userId !== null && isUuid(userId) ? userId : null,
     requestId: text(payload.request_id),
     createdAt: new Date(job.timestamp),
     failedAt: new Date(job.finishedOn ?? job.timestamp),
@@ -46,7 +48,6 @@ function failedMail(job: Job): FailedMail {
     reason: text(job.failedReason) ?? '',
   };
 }
-const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 /** @param redis with the profile `queueProducer`: a call fails at once while Redis is away. */
 export function createMailQueue(

@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import type { RedisConnection } from '@latchkey/shared/redis-connections';
 import type { RedisKeys } from '@latchkey/shared/redis-keys';
+import { isUuid } from '@latchkey/shared/uuid';
 import { type NewRevocation, readEntry, writeEntry } from '@latchkey/verifier/log-entry';
 import type { Epoch, KnownEntry, RevocationCopy } from '@latchkey/verifier/revocation-copy';
 import { issuedAtOf } from '@latchkey/verifier/token-identity';
@@ -16,6 +17,9 @@ const CATCH_UP = 1000;
 
 /** Seconds added to the life of an entry: a verifier whose clock is behind still thinks a token alive that long. */
 export const CLOCK_TOLERANCE = 60;
+
+/** It is full, can't save, or has too few replicas in step. */
+const TAKES_NO_WRITES = /^(?:OOM|MISCONF|NOREPLICAS) /;
 
 export type RevocationLog = ReturnType<typeof createRevocationLog>;
 
@@ -52,15 +56,13 @@ export function createEpochs(redis: RedisConnection, keys: RedisKeys) {
 /** A line of the log about a user, as {@link RevocationLog.lines} reads it. */
 export type LoggedRevocation = { userId: string; sessionId: string } | { userId: string; cutoff: Microseconds };
 
-/** Clients are cut off too, and their ids have any form. */
-const USER_ID = /^[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}$/;
-
 function parse([name = '', text = '']: readonly string[]): LoggedRevocation[] {
   const revocation = readEntry(name, text);
   if (!revocation || 'keyId' in revocation) return [];
   if ('userId' in revocation) {
     const { userId, cutoff } = revocation;
-    return USER_ID.test(userId) ? [{ userId, cutoff }] : [];
+    // Clients are cut off too, and their ids have any form but this.
+    return isUuid(userId) ? [{ userId, cutoff }] : [];
   }
   const { user, sessionId } = revocation;
   return user === undefined ? [] : [{ userId: user, sessionId }];
@@ -108,10 +110,12 @@ export function createRevocationLog(
   return {
     /**
      * Tells the other instances how long what this one issues lives. To be said before it issues anything, and again and again while it does.
-     * @throws what Redis throws.
+     * @throws what Redis throws, but that it takes no writes: then it takes no session either, and who only verifies goes on.
      */
     async announceLife(): Promise<void> {
-      await announceScript([keys.lineLife], [ownLife]);
+      await announceScript([keys.lineLife], [ownLife]).catch((error: unknown) => {
+        if (!(error instanceof Error && TAKES_NO_WRITES.test(error.message))) throw error;
+      });
     },
 
     /** Seconds from its issue until an access token of any instance can live no more, and who is told so knows. @throws what Redis throws. */

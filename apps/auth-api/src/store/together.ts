@@ -6,11 +6,11 @@ export const MOST_ASKED = 100;
 export const MOST_REFRESHED = 25;
 
 /**
- * When so many wait while Redis is being asked, they are asked behind that, so that it is not idle while answers are dealt with, nor the callers
- * while it works; but no more calls than that at once. Fewer wait until all is answered: calls of a few cost both sides more than they gain.
+ * Calls in flight at most, and questions that have to wait for a second one to be worth it: Redis then works while answers are dealt with. A call of fewer
+ * costs both sides more than it gains.
  */
-export const ENOUGH = 16;
 export const CALLS = 4;
+export const ENOUGH = 16;
 
 interface Waiting<Question, Answer> {
   question: Question;

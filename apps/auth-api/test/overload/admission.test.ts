@@ -108,6 +108,9 @@ describe('what the classes are', () => {
     expect(classOf({ method: 'GET', url: '/v1/verifying' })).toBe('rest');
     expect(classOf({ method: 'DELETE', url: '/v1/sessions?except=current' })).toBe('vital');
     expect(classOf({ method: 'HEAD', url: '/livez' })).toBeUndefined();
+    // As Envoy appends the path that was asked for, and a client an id.
+    expect(classOf({ method: 'GET', url: '/v1/verify/files/a%20b' })).toBe('vital');
+    expect(classOf({ method: 'DELETE', url: '/v1/admin/users/a%2Db' })).toBe('vital');
   });
 
   test.each([

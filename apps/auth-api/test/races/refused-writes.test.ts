@@ -6,7 +6,7 @@ import { createTestDatabase, type TestDatabase } from '@latchkey/dev-stack/test-
 import { tellAll } from '@latchkey/dev-stack/test-redis';
 import { connectRedis } from '@latchkey/shared/redis-connections';
 import type { LightMyRequestResponse } from 'fastify';
-import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 import { decoded, logIn, type TokenResponse } from '../accounts.ts';
 import { addClient, clientToken } from '../clients.ts';
 import { expectProblem } from '../expect-problem.ts';
@@ -191,3 +191,22 @@ describe.each(Object.entries(refusals))('while Redis %s', (_name, { begin, end }
     expect(sessions).toHaveLength(opened.length + 2);
   });
 });
+
+test.each(['is full (OOM)', 'can not save (MISCONF)'])(
+  'an instance that starts while Redis %s verifies',
+  async (how) => {
+    const { phone } = await devices();
+    await refusals[how]?.begin();
+    try {
+      const late = await startTestApp({
+        databaseUrl: testDatabase.url,
+        redisUrl: server.url,
+        env: { LOG_LEVEL: 'fatal' },
+      });
+      onTestFinished(() => late.close());
+      expect((await late.get('/v1/verify', phone.access_token)).statusCode).toBe(200);
+    } finally {
+      await refusals[how]?.end();
+    }
+  },
+);

@@ -112,6 +112,22 @@ const WAYS: Record<string, (user: TestUser, tokens: TokenResponse, strict: TestA
   suspended: ({ id }) => suite.act('PUT', `/users/${id}/suspension`, { reason: 'spam' }),
 };
 
+test('a suspension, a cut-off at an instant to come, that the log can not be told of stands in the other two, and the call says 503', async () => {
+  const [suspended, closed] = [await suite.newUser(), await suite.newUser()];
+  const tomorrow = new Date(Date.now() + DAY).toISOString();
+  const statusOf = async ({ id }: TestUser) => (await suite.act('GET', `/users/${id}`)).json();
+  await withoutLog(async () => {
+    expect((await suite.act('PUT', `/users/${suspended.id}/suspension`, { reason: 'spam' })).statusCode).toBe(503);
+    expect((await suite.act('POST', `/users/${closed.id}/revocations`, { issued_before: tomorrow })).statusCode).toBe(
+      503,
+    );
+  });
+  expect(await statusOf(suspended)).toMatchObject({ status: 'suspended' });
+  expect(await statusOf(closed)).toMatchObject({ tokens_valid_from: tomorrow });
+  for (const { email } of [suspended, closed])
+    expect((await suite.api.login(email)).json().code).toBe('account_suspended');
+});
+
 test('what was issued ahead of a clock that was put right is refused until it has expired, however it was revoked', async () => {
   const outside = await outsideVerifier(suite.api, await suite.api.app.listen({ host: '127.0.0.1', port: 0 }));
   const strict = await testApp({

@@ -12,5 +12,7 @@ local note = redis.call('GET', KEYS[1])
 if note == 'accepted' or note == 'withdrawn' then
   return 0
 end
-redis.call('SET', KEYS[1], 'failed:' .. (note == 'sending' and note or '') .. ':' .. ARGV[1], 'EX', ARGV[2])
+-- Whether it may have arrived stays said, however many tries of this mail end with one conversation.
+local begun = note and (note == 'sending' or string.find(note, '^failed:sending:'))
+redis.call('SET', KEYS[1], 'failed:' .. (begun and 'sending' or '') .. ':' .. ARGV[1], 'EX', ARGV[2])
 return 1
