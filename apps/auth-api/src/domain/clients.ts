@@ -1,5 +1,6 @@
 /** Clients: who they are, the tokens they get for themselves, and their end. */
 import { hash, timingSafeEqual } from 'node:crypto';
+import { createBoundedMap } from '@latchkey/verifier/bounded-map';
 import type { Epoch, RevocationCopy } from '@latchkey/verifier/revocation-copy';
 import type { Env } from '../env.ts';
 import { Problem } from '../problems.ts';
@@ -15,6 +16,14 @@ import type { SigningKeys } from './signing-keys.ts';
 export interface ClientCredentials {
   id: string;
   secret: string;
+}
+
+/** The same as a request brings them. */
+export interface PresentedCredentials {
+  /** The header, as it came. */
+  authorization: string;
+  /** What it says. @throws {Problem} `invalid_client` */
+  read: () => ClientCredentials;
 }
 
 export type Clients = ReturnType<typeof createClients>;
@@ -35,6 +44,8 @@ const NO_HASH = Buffer.alloc(32);
 
 /** Milliseconds for which a client is not read again for who only asks: the log names one that is revoked at once, and for much longer. */
 const KEPT_FOR = 10_000;
+/** Headers of clients that are remembered: far more than there are clients that ask often. */
+const MOST_PROVEN = 1000;
 
 /** A name of another form is nobody's, and is not looked up. */
 const ID = /^[\x20-\x7E]{1,128}$/;
@@ -44,6 +55,9 @@ export function createClients({ store, log, copy, signingKeys, audit, env }: Cli
 
   /** Live clients as they were read in an epoch: with another one their revocations may be lost. */
   const kept = new Map<string, { client: StoredClient; epoch: Epoch; until: number }>();
+
+  /** By an `Authorization` that was right, the client as it was read then: good for as long as it is the one that is kept. */
+  const proven = createBoundedMap<StoredClient>(MOST_PROVEN);
 
   /** From memory, if the log says nothing against it. @throws what {@link knownEpoch} does. */
   async function findKept(id: string): Promise<StoredClient | undefined> {
@@ -58,7 +72,7 @@ export function createClients({ store, log, copy, signingKeys, audit, env }: Cli
     return client;
   }
 
-  async function authenticate({ id, secret }: ClientCredentials, find = store.find): Promise<ClientRecord> {
+  async function authenticate({ id, secret }: ClientCredentials, find = store.find): Promise<StoredClient> {
     const client = ID.test(id) ? await find(id) : undefined;
     const known = client?.secretHash.length === NO_HASH.length ? client.secretHash : NO_HASH;
     const matches = timingSafeEqual(sha256(secret), known);
@@ -75,8 +89,17 @@ export function createClients({ store, log, copy, signingKeys, audit, env }: Cli
     /** @throws {Problem} `invalid_client` alike for an unknown id, a wrong secret and a revoked client. */
     authenticate: (credentials: ClientCredentials) => authenticate(credentials),
 
-    /** The same of who comes with each request of others: the client itself is read now and then, its revocation known as it happens. */
-    authenticateOften: (credentials: ClientCredentials) => authenticate(credentials, findKept),
+    /**
+     * The same of who comes with each request of others: the client is read, and its secret hashed, now and then; its revocation is known as it
+     * happens.
+     */
+    async authenticateOften({ authorization, read }: PresentedCredentials): Promise<ClientRecord> {
+      const known = proven.get(authorization);
+      if (known && (await findKept(known.id)) === known) return known;
+      const client = await authenticate(read(), findKept);
+      proven.set(authorization, client);
+      return client;
+    },
 
     /**
      * RFC 6749 section 4.4: a token for the client itself.

@@ -9,7 +9,7 @@ import type { RevocationLog } from '../store/revocation-log.ts';
 import type { SessionRecord, SessionStore } from '../store/sessions.ts';
 import type { WithdrawMails } from '../store/users.ts';
 import type { Audit } from './audit.ts';
-import type { ClientCredentials, Clients } from './clients.ts';
+import type { ClientCredentials, Clients, PresentedCredentials } from './clients.ts';
 import { UNTIL_LIFTED } from './instants.ts';
 import type { Introspected, Introspection, KnownToken } from './introspection.ts';
 import type { RequestContext } from './request-context.ts';
@@ -165,8 +165,8 @@ export function createOperators(options: OperatorsOptions) {
     },
 
     /** RFC 7662, for a client with scope `introspect`. @throws {Problem} `invalid_client`, `insufficient_scope` */
-    async introspect(credentials: ClientCredentials, token: string): Promise<Introspected> {
-      const { scopes } = await clients.authenticateOften(credentials);
+    async introspect(presented: PresentedCredentials, token: string): Promise<Introspected> {
+      const { scopes } = await clients.authenticateOften(presented);
       if (!scopes.includes('introspect'))
         throw new Problem('insufficient_scope', { detail: 'The client lacks the scope introspect' });
       return introspection.introspect(token);

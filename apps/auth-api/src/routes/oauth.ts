@@ -204,7 +204,10 @@ export const oauthRoutes: FastifyPluginAsyncTypebox<OAuthRoutesOptions> = async 
         ),
       },
     },
-    async (request) => operators.introspect(credentials(request), request.body.token),
+    async (request) => {
+      const { authorization = '' } = request.headers;
+      return operators.introspect({ authorization, read: () => credentials(request) }, request.body.token);
+    },
   );
 
   app.post(
