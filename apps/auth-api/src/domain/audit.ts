@@ -20,8 +20,8 @@ const MOST_WAITING = 1000;
 const GATHER = 20;
 /** Milliseconds between a try of one event that failed and the next try. */
 const PAUSE = 500;
-/** Milliseconds who reads the log waits for what was noted before: a few times GATHER, for the statement too. */
-const READ_AFTER = 250;
+/** Milliseconds who reads the log waits at most for what was noted before: with the statement that reads, within the 2 s of an answer. */
+const READ_AFTER = 700;
 /** Milliseconds what waits has to be recorded when the app closes; what is left then is logged. */
 const CLOSE_WITHIN = 3000;
 
