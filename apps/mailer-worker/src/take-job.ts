@@ -29,7 +29,7 @@ export class SetAside extends Error {
   }
 }
 
-/** Why a try is aborted that is under way when the worker stops: that says nothing of the mail. */
+/** Why a try is aborted that is under way when the worker stops. */
 const STOPPING = new Error('the worker stops');
 
 /** One try of a job. */
@@ -69,8 +69,7 @@ export function createJobTaker({ deliver, ledger, server, report, patience, slow
   async function fail(one: Try, failure: DeliveryFailed): Promise<void> {
     const { job, report } = one;
     const outcome = outcomeOf(failure, one);
-    const cutShort = one.aborter.signal.reason === STOPPING && !failure.permanent;
-    if (one.isAside && cutShort) return report.failed(failure, 'retried');
+    if (isCutShort(one, failure)) return report.failed(failure, 'retried');
     if (!one.isAside || outcome === 'retried') return report.failed(failure, outcome);
     await ledger.noteFailure(job.id ?? '', failure).then(
       () => report.failedAside(failure, outcome),
@@ -125,10 +124,11 @@ export function createJobTaker({ deliver, ledger, server, report, patience, slow
   }
 
   /** Tells BullMQ of a try that failed. */
-  async function throwFailure(error: unknown, job: Job, token: string | undefined): Promise<never> {
+  async function throwFailure(error: unknown, one: Try, token: string | undefined): Promise<never> {
     if (!(error instanceof DeliveryFailed)) throw error;
-    if (error.serverAway) {
-      server.away(error.message);
+    const { job } = one;
+    if (error.serverAway || isCutShort(one, error)) {
+      if (error.serverAway) server.away(error.message);
       // To the head of the queue: it is among the oldest.
       await job.moveToWait(token);
       throw new WaitingError();
@@ -143,7 +143,7 @@ export function createJobTaker({ deliver, ledger, server, report, patience, slow
     const over = new AbortController();
     const end = await Promise.race([going, lookAfter(one, going, over.signal)])
       .finally(() => over.abort())
-      .catch((error: unknown) => throwFailure(error, job, token));
+      .catch((error: unknown) => throwFailure(error, one, token));
     if (end === 'aside') return throwSetAside(one, token);
     if (end.outcome === 'paced') return throwDelayed(job, token, end.wait);
   }
@@ -190,6 +190,10 @@ async function throwDelayed(job: Job, token: string | undefined, milliseconds: n
   await job.moveToDelayed(Date.now() + milliseconds, token);
   throw new DelayedError();
 }
+
+/** The worker stops, and that has ended the conversation: nothing is known of the mail, and no attempt used. */
+const isCutShort = ({ aborter }: Try, failure: DeliveryFailed): boolean =>
+  aborter.signal.reason === STOPPING && !failure.permanent;
 
 function outcomeOf(failure: DeliveryFailed, { isLastAttempt }: Try): FailedOutcome {
   if (failure.permanent) return failure.phase === 'parse' ? 'invalid' : 'rejected';

@@ -193,9 +193,9 @@ async function oldestUntaken(queue: Queue): Promise<Job | undefined> {
   const { most, page } = LOOKED_THROUGH;
   for (let from = 0; from < most; from += page) {
     const jobs = await queue.getJobs('waiting', from, from + page - 1, true);
-    // A job that is taken out meanwhile reads as undefined.
-    const untaken = jobs.find((job) => job?.attemptsStarted === 0);
-    if (untaken || jobs.length < page) return untaken;
+    const untaken = jobs.find((job) => job.attemptsStarted === 0);
+    // (A page may be short of jobs that were taken out meanwhile.)
+    if (untaken || jobs.length === 0) return untaken;
   }
   return undefined;
 }

@@ -269,6 +269,7 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
   async function answer<T>(asked: Promise<T>): Promise<T> {
     const { promise: inVain, reject } = Promise.withResolvers<never>();
     const watch = setInterval(() => {
+      if (closed) clearInterval(watch);
       if (closed || redis.status !== 'ready') return;
       replace();
       reject(new Error('an answer did not come: another connection is made'));

@@ -96,6 +96,8 @@ export function createClients({ store, log, copy, signingKeys, audit, env }: Cli
     async authenticateOften({ authorization, read }: PresentedCredentials): Promise<ClientRecord> {
       const known = proven.get(authorization);
       if (known && (await findKept(known.id)) === known) return known;
+      // Read anew, or revoked: a secret is remembered for no longer than it is good.
+      proven.delete(authorization);
       const client = await authenticate(read(), findKept);
       proven.set(authorization, client);
       return client;
@@ -112,6 +114,7 @@ export function createClients({ store, log, copy, signingKeys, audit, env }: Cli
       asked: string | undefined,
       context: RequestContext,
     ): Promise<{ accessToken: string; expiresIn: number; scope: string }> {
+      log.assertAnnounced();
       const issuedAt = await now();
       const client = await authenticate(credentials);
       const scopes = asked === undefined ? client.scopes : [...new Set(asked.split(' '))];

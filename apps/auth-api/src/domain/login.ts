@@ -231,6 +231,7 @@ export function createLogin(options: LoginOptions) {
         const authenticated = await authenticate(email, password, context);
         const { userId, passwordHash } = authenticated;
         // Before the session exists: without a key there would be a session nobody holds.
+        log.assertAnnounced();
         await signingKeys.ensure();
         const tokens = await open(authenticated, format, device);
         if (tokens && (await stillGood(userId, tokens.session.id, passwordHash))) {
@@ -248,6 +249,7 @@ export function createLogin(options: LoginOptions) {
     async refresh(token: string, context: RequestContext): Promise<IssuedTokens> {
       const presented = decodeRefreshToken(keyring, token);
       if (!presented) throw new Problem('invalid_refresh_token');
+      log.assertAnnounced();
       await signingKeys.ensure();
       const { userId, sessionId, createdAt, issuedAt } = presented;
       const { born } = knownEpoch(copy);

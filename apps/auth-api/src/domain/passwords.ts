@@ -48,8 +48,8 @@ const AT_ONCE = 2 * THREADS;
 /** Half as many: looking at most new passwords takes half as long as hashing them, so a burst of registrations waits no longer for this. */
 const STRENGTH_THREADS = Math.ceil(THREADS / 2);
 
-/** New passwords that wait to be looked at, or are: as many as may be hashed, in half the time and by half the threads. Some take ten times as long: then others wait for them, but no login does. */
-const MOST_LOOKED_AT = MOST_WORK;
+/** New passwords that wait to be looked at, or are. Some take ten times as long as most: then others wait for them, but no login does. */
+const MOST_LOOKED_AT = STRENGTH_THREADS * (QUEUE_PER_THREAD + 1);
 
 /** Beside this file as sources, beside the bundle once built. */
 const fileOf = (worker: string): string =>

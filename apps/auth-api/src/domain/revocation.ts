@@ -40,7 +40,7 @@ export function createRevocation({ sessions, users, log }: RevocationOptions) {
   return {
     /**
      * Refuses what the user was issued until now, or until `issuedBefore`; an instant to come also closes login until then.
-     * @returns from when on tokens are good.
+     * @returns the instant until which, its millisecond included, tokens are refused.
      */
     async cutOff(userId: string, issuedBefore: Date | undefined): Promise<Date> {
       // Redis decides the instant, the log tells everyone, PostgreSQL remembers it: last, or while it is away what asks the store would refuse

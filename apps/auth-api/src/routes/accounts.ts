@@ -67,7 +67,7 @@ export const accountRoutes: FastifyPluginAsyncTypebox<AccountRoutesOptions> = as
         tags: ['Accounts'],
         summary: 'Mail a new activation link',
         description:
-          'If a registration of the address waits for activation, its latest one is mailed a new link and its older links are dead. Else nothing is mailed. The answer is the same.',
+          'If one registration of the address waits for activation, it is mailed a new link and its older links are dead. If several do, a mail says to register again, and their links stay as they are. Else nothing is mailed. The answer is the same.',
         body: Type.Object({ email: Email }, { additionalProperties: false }),
         response: answers({ 202: ActivationRequired }, 'rate_limited'),
       },

@@ -5,7 +5,7 @@ import { isUuid } from '@latchkey/shared/uuid';
 import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { FailedMails } from '../domain/failed-mails.ts';
-import { isUntilLifted } from '../domain/instants.ts';
+import { UNTIL_LIFTED } from '../domain/instants.ts';
 import type { Act, Operators } from '../domain/operators.ts';
 import { invalidInput } from '../problems.ts';
 import type { Cursor, DirectoryEntry } from '../store/directory.ts';
@@ -44,8 +44,7 @@ const shown = (user: DirectoryEntry) => ({
   activated_at: instant(user.activatedAt),
   tokens_valid_from: instant(user.tokensValidFrom),
   // Until an operator lifts it is told by the status alone.
-  suspended_until:
-    user.suspendedUntil && !isUntilLifted(user.suspendedUntil) ? user.suspendedUntil.toISOString() : null,
+  suspended_until: user.suspendedUntil && user.suspendedUntil < UNTIL_LIFTED ? user.suspendedUntil.toISOString() : null,
   suspension_reason: user.suspensionReason,
 });
 

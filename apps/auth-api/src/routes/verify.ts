@@ -73,7 +73,7 @@ export const verifyRoutes: FastifyPluginAsyncTypebox = async (app) => {
     tags: ['Gateways'],
     summary: 'Is this access token good now?',
     description:
-      'Any method, and any path below (Envoy appends the one that was asked for). Answers from memory: the signature is checked once per token, revocations are known as they happen. 503 when they may not be.',
+      'Any method, and any path below (Envoy appends the one that was asked for). Answers of a JWT from memory, of an opaque token by one question to Redis: a signature is checked once per token, revocations are known as they happen. 503 when they may not be.',
     security: [{ bearer: [] }],
     querystring: Type.Object({
       scope: Type.Optional(

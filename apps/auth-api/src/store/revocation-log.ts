@@ -82,6 +82,7 @@ export function createRevocationLog(
 ) {
   const revokeScript = defineScript<[until: number, id: string]>(redis, 'revoke-2.lua');
   const announceScript = defineScript<null>(redis, 'announce-life-1.lua');
+  let announced = false;
   /** Seconds a line of this instance matters. */
   const ownLife = accessTokenTtl + CLOCK_TOLERANCE;
 
@@ -110,12 +111,20 @@ export function createRevocationLog(
   return {
     /**
      * Tells the other instances how long what this one issues lives. To be said before it issues anything, and again and again while it does.
-     * @throws what Redis throws, but that it takes no writes: then it takes no session either, and who only verifies goes on.
+     * @throws what Redis throws, but that it takes no writes: who only verifies goes on, and {@link assertAnnounced} keeps the others.
      */
     async announceLife(): Promise<void> {
-      await announceScript([keys.lineLife], [ownLife]).catch((error: unknown) => {
+      try {
+        await announceScript([keys.lineLife], [ownLife]);
+        announced = true;
+      } catch (error) {
         if (!(error instanceof Error && TAKES_NO_WRITES.test(error.message))) throw error;
-      });
+      }
+    },
+
+    /** For who is about to issue a token. @throws {NotReady} while the others have not been told how long it lives. */
+    assertAnnounced(): void {
+      if (!announced) throw new NotReady('Redis takes no writes', { dependency: 'redis' });
     },
 
     /** Seconds from its issue until an access token of any instance can live no more, and who is told so knows. @throws what Redis throws. */

@@ -122,6 +122,7 @@ export async function startSystem({ redisUrl, databaseUrl, namespace }: Place, s
   );
 
   const log = code.createRevocationLog(connections[0], keys, LIMITS.accessLife, copies.own);
+  await log.announceLife();
   const keyring = code.createKeyring(Buffer.alloc(32, 7));
   const lives = code.keyLives(LIMITS.accessLife);
   const signingKeys = code.createSigningKeys({

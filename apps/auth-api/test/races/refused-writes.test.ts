@@ -193,9 +193,10 @@ describe.each(Object.entries(refusals))('while Redis %s', (_name, { begin, end }
 });
 
 test.each(['is full (OOM)', 'can not save (MISCONF)'])(
-  'an instance that starts while Redis %s verifies',
+  'an instance that starts while Redis %s verifies, and issues nothing',
   async (how) => {
     const { phone } = await devices();
+    const client = await addClient(testDatabase.url, 'introspect');
     await refusals[how]?.begin();
     try {
       const late = await startTestApp({
@@ -205,6 +206,8 @@ test.each(['is full (OOM)', 'can not save (MISCONF)'])(
       });
       onTestFinished(() => late.close());
       expect((await late.get('/v1/verify', phone.access_token)).statusCode).toBe(200);
+      // Nobody could be told how long what it issues lives.
+      await expect(clientToken(late, client)).rejects.toThrow('503');
     } finally {
       await refusals[how]?.end();
     }
