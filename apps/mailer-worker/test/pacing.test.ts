@@ -48,11 +48,6 @@ const allArrive = (count: number, timeout = 60_000) =>
     { timeout, interval: 50 },
   );
 
-/** The most mails that arrived within any second. */
-function mostInASecond(): number {
-  return Math.max(...arrivals.map(({ at }) => arrivals.filter((one) => one.at >= at && one.at < at + 1000).length));
-}
-
 test('mails to one domain leave as fast as configured and no faster, and a wait uses up no attempt', async () => {
   await harness.start({ pace: pace({ burst: 4, perSecond: 10 }) });
   const begun = performance.now();
@@ -90,10 +85,13 @@ test('a backlog of half an hour leaves once the mail server is back: all, the ol
   await vi.waitFor(() => expect(harness.logLines.join('\n')).toContain('no mail server takes mails'), 10_000);
   expect(arrivals).toEqual([]);
   away = false;
+  const begun = performance.now();
   await allArrive(mails.length, 110_000);
 
   expect(arrivals).toHaveLength(mails.length);
-  expect(mostInASecond()).toBeLessThanOrEqual((burst + rate) * 1.1);
+  // None before its turn, however late a busy machine is; those of the five slots had theirs while the server was away.
+  for (const [n, { at }] of arrivals.entries())
+    expect(at - begun).toBeGreaterThan(((n - burst - 5) / rate) * 1000 - 10);
   // Five at a time, so neighbours may change places; the age decides.
   const places = new Map(mails.map((to, place) => [to, place]));
   const displaced = arrivals.map(({ to }, place) => Math.abs((places.get(to) ?? Number.NaN) - place));

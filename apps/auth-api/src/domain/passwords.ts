@@ -1,5 +1,6 @@
 /** Password hashing in a bounded pool of threads. */
 import { availableParallelism } from 'node:os';
+import { setTimeout as wait } from 'node:timers/promises';
 import { NO_PASSWORD } from '@latchkey/shared/password-hashes';
 import { Piscina } from 'piscina';
 import { Problem } from '../problems.ts';
@@ -48,8 +49,11 @@ const AT_ONCE = 2 * THREADS;
 /** Half as many: looking at most new passwords takes half as long as hashing them, so a burst of registrations waits no longer for this. */
 const STRENGTH_THREADS = Math.ceil(THREADS / 2);
 
-/** New passwords that wait to be looked at, or are. Some take ten times as long as most: then others wait for them, but no login does. */
-const MOST_LOOKED_AT = STRENGTH_THREADS * (QUEUE_PER_THREAD + 1);
+/**
+ * New passwords that wait to be looked at, or are: as many as may be hashed, since looking takes half as long. At some it takes ten times as long: then
+ * others wait for them, for {@link LONGEST_WAIT} at most, but no login does.
+ */
+const MOST_LOOKED_AT = MOST_WORK;
 
 /** Beside this file as sources, beside the bundle once built. */
 const fileOf = (worker: string): string =>
@@ -145,11 +149,18 @@ export function createPasswords() {
   /** Whether it is hard to guess. */
   async function look(task: StrengthTask): Promise<boolean> {
     lookedAt += 1;
-    return strengthThreads()
+    const looked = strengthThreads()
       .run(task)
       .finally(() => {
         lookedAt -= 1;
       });
+    // (What has been given to a thread is looked at all the same: to take it back would end the thread.)
+    const late = new AbortController();
+    const tooLate = wait(LONGEST_WAIT, undefined, { ref: false, signal: late.signal }).then(() => {
+      throw tooMuch();
+    });
+    tooLate.catch(() => undefined);
+    return Promise.race([looked, tooLate]).finally(() => late.abort());
   }
 
   return {
