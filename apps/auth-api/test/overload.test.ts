@@ -85,6 +85,14 @@ test('of more new passwords than may wait the rest is refused before anything is
   expect(codes.slice(most)).toEqual(Array.from({ length: most }, () => 'overloaded'));
 });
 
+test('a new password that nobody has looked at for half a minute is refused', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const change = createPasswords().hash(PASSWORD, []);
+  vi.advanceTimersByTime(30_000);
+  await expect(change).rejects.toMatchObject({ code: 'overloaded' });
+});
+
 test('no more are let in while those that wait have work for two seconds, as fast as the threads are', async () => {
   vi.useFakeTimers({ toFake: ['performance'] });
   onTestFinished(() => void vi.useRealTimers());

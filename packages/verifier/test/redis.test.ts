@@ -103,8 +103,7 @@ test('that there is no epoch, as under another prefix, is told once', async () =
 test('closed while Redis is away it keeps no process from ending', async () => {
   const program = `
     import { revocationsInRedis } from ${JSON.stringify(new URL('../src/redis.ts', import.meta.url).href)};
-    const revocations = revocationsInRedis({ redis: 'redis://127.0.0.1:1' });
-    setTimeout(() => revocations.close(), 300);`;
+    const revocations = revocationsInRedis({ redis: 'redis://127.0.0.1:1', onError: () => revocations.close() });`;
   // Killed, and so refused, if it does not end by itself.
   await promisify(execFile)(process.execPath, ['--input-type=module', '-e', program], { timeout: 20_000 });
 });

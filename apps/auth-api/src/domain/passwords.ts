@@ -1,6 +1,5 @@
 /** Password hashing in a bounded pool of threads. */
 import { availableParallelism } from 'node:os';
-import { setTimeout as wait } from 'node:timers/promises';
 import { NO_PASSWORD } from '@latchkey/shared/password-hashes';
 import { Piscina } from 'piscina';
 import { Problem } from '../problems.ts';
@@ -155,12 +154,9 @@ export function createPasswords() {
         lookedAt -= 1;
       });
     // (What has been given to a thread is looked at all the same: to take it back would end the thread.)
-    const late = new AbortController();
-    const tooLate = wait(LONGEST_WAIT, undefined, { ref: false, signal: late.signal }).then(() => {
-      throw tooMuch();
-    });
-    tooLate.catch(() => undefined);
-    return Promise.race([looked, tooLate]).finally(() => late.abort());
+    const { promise: tooLate, reject } = Promise.withResolvers<never>();
+    const timer = setTimeout(() => reject(tooMuch()), LONGEST_WAIT).unref();
+    return Promise.race([looked, tooLate]).finally(() => clearTimeout(timer));
   }
 
   return {
