@@ -1,6 +1,4 @@
 /** The revocations of the issuer's Redis, on a connection that is given. */
-import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
 import { type RunningRedis, startRedis } from '@latchkey/dev-stack/redis';
 import { Redis, type RedisOptions } from 'ioredis';
 import { afterAll, afterEach, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
@@ -98,12 +96,4 @@ test('that there is no epoch, as under another prefix, is told once', async () =
   await writer.call('CONFIG', 'RESETSTAT');
   await vi.waitFor(async () => expect(await writer.info('commandstats')).toMatch(/cmdstat_hmget:calls=[3-9]/), SOON);
   expect([revocations.fresh(), errors.length]).toEqual([false, 1]);
-});
-
-test('closed while Redis is away it keeps no process from ending', async () => {
-  const program = `
-    import { revocationsInRedis } from ${JSON.stringify(new URL('../src/redis.ts', import.meta.url).href)};
-    const revocations = revocationsInRedis({ redis: 'redis://127.0.0.1:1', onError: () => revocations.close() });`;
-  // Killed, and so refused, if it does not end by itself.
-  await promisify(execFile)(process.execPath, ['--input-type=module', '-e', program], { timeout: 20_000 });
 });

@@ -1,5 +1,7 @@
+import { execFile } from 'node:child_process';
 import { connect, createServer } from 'node:net';
 import { setImmediate } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { type RunningRedis, startRedis } from '@latchkey/dev-stack/redis';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test, vi } from 'vitest';
@@ -630,4 +632,21 @@ test('a log that has what was written, but lacks what was read before, is an old
   copy.apply({ sessionId: 'laptop', from: 0, until: inTenMinutes() }, { id: written, epoch: epochOf(copy) });
   await vi.waitFor(() => expect(asked).toContain(read), 5000);
   expect([copy.fresh(), asked[0]]).toEqual([false, written]);
+});
+
+test('closed while Redis is away it keeps no process from ending', async () => {
+  const program = `
+    import { Redis } from 'ioredis';
+    import { createRevocationCopy } from ${JSON.stringify(new URL('../src/revocation-copy.ts', import.meta.url).href)};
+    const redis = new Redis('redis://127.0.0.1:1', { maxRetriesPerRequest: null });
+    redis.on('error', () => undefined);
+    const copy = createRevocationCopy({
+      connect: () => redis, stream: 'log', epochKey: 'epoch', lagMax: 1000, onError: () => undefined,
+    });
+    copy.start();
+    // What it has asked waits for a connection, and is never answered.
+    redis.once('reconnecting', () => copy.close());`;
+  // Killed, and so refused, if it does not end by itself.
+  const options = { timeout: 20_000, cwd: new URL('..', import.meta.url) };
+  await promisify(execFile)(process.execPath, ['--input-type=module', '-e', program], options);
 });
