@@ -7,19 +7,20 @@
 export const ES256_LENGTH = 64;
 /** The order n of P-256 (FIPS 186-5, SP 800-186 section 3.2.1.3). */
 const ORDER = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;
-const HALF = ORDER / 2n;
+const HALF = bytesOf(ORDER / 2n);
 
-const sOf = (signature: Buffer): bigint => BigInt(`0x${signature.toString('hex', 32, ES256_LENGTH)}`);
+function bytesOf(s: bigint): Buffer {
+  return Buffer.from(s.toString(16).padStart(ES256_LENGTH, '0'), 'hex');
+}
 
 /** Whether it is the lower of the two. @param signature r ‖ s. */
-export const hasLowS = (signature: Buffer): boolean => sOf(signature) <= HALF;
+export const hasLowS = (signature: Buffer): boolean => HALF.compare(signature, ES256_LENGTH / 2) >= 0;
 
 /** The form with the lower s. @param signature r ‖ s, of ES256. */
 export function withLowS(signature: Buffer): Buffer {
-  const s = sOf(signature);
-  if (s <= HALF) return signature;
-  const low = (ORDER - s).toString(16).padStart(64, '0');
-  return Buffer.concat([signature.subarray(0, 32), Buffer.from(low, 'hex')]);
+  if (hasLowS(signature)) return signature;
+  const s = BigInt(`0x${signature.toString('hex', ES256_LENGTH / 2)}`);
+  return Buffer.concat([signature.subarray(0, ES256_LENGTH / 2), bytesOf(ORDER - s)]);
 }
 
 /** r ‖ s, as JWS wants it (RFC 7518 section 3.4). @param der the ASN.1 of a P-256 signature, as OpenSSL writes it (RFC 3279 section 2.2.3). */

@@ -79,7 +79,7 @@ interface PendingRead {
   doubts: number;
   /** Milliseconds for which it may wait for news. */
   waited: number;
-  answer: Promise<readonly Entry[]>;
+  answer: Promise<Entry[]>;
 }
 
 /** Of a reply of names and values. */
@@ -248,18 +248,21 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     const entries = await answer(pending.answer);
     // The client asks again after a lost connection, and the answer may be that of another Redis.
     if (doubts !== pending.doubts) return;
-    const last = entries.at(-1);
+    const [last, { length }] = [entries.at(-1), entries];
     // Redis finds the next ones while these are taken.
-    if (!complete && last && entries.length === BATCH) ahead = ask(String(last[0]));
+    if (!complete && last && length === BATCH) ahead = ask(String(last[0]));
     take(entries);
-    if (entries.length < BATCH && looked) {
+    // The client's command holds its answer, and V8 may let commands grow old: then all that was ever read is copied by one collection of the
+    // young generation after the other, which grows to its most (of a million entries 220 MB of the process instead of 60, and a third of the time).
+    entries.length = 0;
+    if (length < BATCH && looked) {
       complete = true;
       failure = undefined;
       // The copy had caught up when Redis answered, so no earlier than it was asked. It may have waited a little less than it was told to.
       heardAt = last ? pending.asked : earlier(later(pending.asked, pending.waited), now());
     }
     // The clock of Redis stands in each entry's id. What the log still holds while it is copied still matters.
-    if (complete && entries.length > 0) revoked.sweep(millisecondsOf(read.id) / 1000, entries.length);
+    if (complete && length > 0) revoked.sweep(millisecondsOf(read.id) / 1000, length);
   }
 
   /**

@@ -1,6 +1,6 @@
 import { generateKeyPairSync, sign, verify } from 'node:crypto';
 import { expect, test } from 'vitest';
-import { derOf, ES256_LENGTH, es256Of } from '../src/ecdsa.ts';
+import { derOf, ES256_LENGTH, es256Of, hasLowS, withLowS } from '../src/ecdsa.ts';
 
 /** A DER integer of a P-256 signature, from its 32 bytes. */
 function integer(bytes: Buffer): Buffer {
@@ -44,5 +44,19 @@ test('what OpenSSL has signed is good in the form of JWS, and back', () => {
     expect(signature).toHaveLength(ES256_LENGTH);
     expect(derOf(signature)).toEqual(der);
     expect(verify('sha256', input, { key: publicKey, dsaEncoding: 'ieee-p1363' }, signature)).toBe(true);
+  }
+});
+
+test('of s and n − s the lower one is taken, on both sides of the middle', () => {
+  // SP 800-186 section 3.2.1.3.
+  const order = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;
+  const r = Buffer.alloc(32, 0xff);
+  const signature = (s: bigint) => Buffer.concat([r, Buffer.from(s.toString(16).padStart(64, '0'), 'hex')]);
+  const middle = order / 2n;
+  for (const low of [1n, 0xffn, middle - 1n, middle]) {
+    expect(hasLowS(signature(low))).toBe(true);
+    expect(withLowS(signature(low))).toEqual(signature(low));
+    expect(hasLowS(signature(order - low))).toBe(false);
+    expect(withLowS(signature(order - low))).toEqual(signature(low));
   }
 });

@@ -101,6 +101,20 @@ test('nothing is believed before the whole log is copied', async () => {
   expect(copy.denies(token('another'))).toBe(false);
 });
 
+test('nothing that was read is kept by the answer it came in', async () => {
+  const pipeline = writer.pipeline();
+  for (let index = 0; index < 4500; index += 1) pipeline.xadd(stream, '*', 'sid', `${inTenMinutes()} 0 s${index}`);
+  await pipeline.exec();
+  const redis = new Redis(server.url, { maxRetriesPerRequest: null });
+  const read = vi.spyOn(redis, 'xreadBuffer');
+  const { copy } = copyOfTheLog(server.url, { connect: () => redis });
+  copy.start();
+  await vi.waitFor(() => expect(copy.fresh()).toBe(true), { timeout: 10_000, interval: 1 });
+  expect(copy.size()).toBe(4500);
+  const answers = await Promise.all(read.mock.results.slice(0, 3).map(({ value }) => value));
+  expect(answers.map((streams) => streams[0][1].length)).toEqual([0, 0, 0]);
+});
+
 test('a Redis that is wiped while its log is copied is not believed for an instant', async () => {
   const pipeline = writer.pipeline();
   for (let index = 0; index < 12_000; index += 1) pipeline.xadd(stream, '*', 'sid', `${inTenMinutes()} 0 s${index}`);

@@ -22,8 +22,9 @@ export interface TokenRoutesOptions {
 
 export const tokenRoutes: FastifyPluginAsyncTypebox<TokenRoutesOptions> = async (app, { login, rateLimits }) => {
   // RFC 6749 section 5.1: a token response is never cached.
-  app.addHook('onSend', async (_request, reply) => {
+  app.addHook('onSend', (_request, reply, _payload, done) => {
     reply.header('cache-control', 'no-store');
+    done();
   });
 
   app.post(
