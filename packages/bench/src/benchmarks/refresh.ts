@@ -2,9 +2,8 @@
 import { openSessions, type Session } from '../accounts.ts';
 import { load } from '../http-load.ts';
 import type { Row } from '../report.ts';
-import { compare } from '../rounds.ts';
 import type { Stand } from '../stand.ts';
-import { CONNECTIONS, sayHello } from './verify.ts';
+import { againstHello, CONNECTIONS, WARM_UPS } from './verify.ts';
 
 const ROUNDS = 3;
 /**
@@ -16,9 +15,8 @@ const SESSIONS_PER_SECOND = 700;
 /** Each refresh spends the token the one before it gave. */
 export async function benchRefresh(stand: Stand): Promise<Row[]> {
   const { api, seconds } = stand;
-  const hello = await stand.hello();
-  // Taken from the front, given back at the end; what is under way when a measurement ends, the warm-up too, is lost.
-  const lost = CONNECTIONS * (stand.rounds(ROUNDS) + 1);
+  // Taken from the front, given back at the end; what is under way when a measurement ends, a warm-up too, is lost.
+  const lost = CONNECTIONS * (stand.rounds(ROUNDS) + WARM_UPS);
   const tokens = (await openSessions(stand, lost + Math.ceil(SESSIONS_PER_SECOND * seconds))).map(
     ({ refresh_token: token }) => token,
   );
@@ -27,10 +25,8 @@ export async function benchRefresh(stand: Stand): Promise<Row[]> {
     body: () => JSON.stringify({ refresh_token: tokens.shift() }),
     answered: (body: string) => tokens.push((JSON.parse(body) as Session).refresh_token),
   } as const;
-  const comparison = await compare(
-    stand.rounds(ROUNDS),
-    () => sayHello(hello.url, seconds),
-    () => load({ url: api.url, connections: CONNECTIONS, seconds, caller: () => refresher }),
+  const comparison = await againstHello(stand, ROUNDS, () =>
+    load({ url: api.url, connections: CONNECTIONS, seconds, caller: () => refresher }),
   );
-  return [{ name: 'refresh', what: 'POST /v1/tokens/refresh', against: 'Fastify hello', ...comparison }];
+  return [{ name: 'refresh', what: 'POST /v1/tokens/refresh', ...comparison }];
 }
