@@ -214,15 +214,15 @@ function watchNpm() {
 function processesUpToNpm() {
   const found = [];
   for (let pid = process.ppid; pid > 1 && found.length < 3; ) {
-    const process = lookUp(pid);
-    if (process === undefined) {
+    const ancestor = lookUp(pid);
+    if (ancestor === undefined) {
       return [];
     }
-    found.push(process);
-    if (process.name.startsWith('npm')) {
+    found.push(ancestor);
+    if (ancestor.name.startsWith('npm')) {
       return found;
     }
-    pid = process.parent;
+    pid = ancestor.parent;
   }
   return [];
 }

@@ -13,7 +13,7 @@ const CLOSE_WITHIN = 9000;
 /** Milliseconds between two looks at whether the app is ready. */
 const LOOK_EVERY = 20;
 
-function environment(): Env {
+function environmentOrExit(): Env {
   try {
     return readEnv(process.env);
   } catch (error) {
@@ -23,7 +23,7 @@ function environment(): Env {
   }
 }
 
-const env = environment();
+const env = environmentOrExit();
 const logger = createLogger('auth-api', env.LOG_LEVEL);
 // Loaded beside the start of the app: the first registration should not have to wait for it.
 strengthThreads();

@@ -1,6 +1,6 @@
 /**
  * The queue in a browser: bull-board, for operators. It shows what the queue holds; what is done to a failed mail is done by auth-api, where
- * it is recorded and where the outbox is (docs/adr/0019).
+ * it is recorded and where the outbox is (ADR 19).
  */
 import { createBullBoard } from '@bull-board/api';
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
@@ -40,7 +40,7 @@ const ACTS = {
 } as const;
 
 export interface BoardOptions {
-  /** `BOARD_API_URL`: whoever is a client with scope admin there may in. */
+  /** `BOARD_API_URL`: clients there with scope admin may log in. */
   readonly apiUrl: string;
   /** A connection that fails fast. */
   readonly redis: RedisConnection;

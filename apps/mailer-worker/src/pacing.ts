@@ -19,7 +19,7 @@ export interface Pacing {
 
 /**
  * To one mailbox: auth-api lets 10 mails an hour be asked for (apps/auth-api/src/rate-limits.ts); this is the net below it, for what it does
- * not count (notices) and for when it can't. It is wide, so that who limits elsewhere (`RATE_LIMITS=off`) gets each mail at once.
+ * not count (notices) and for when it can't. It is wide: where others limit (`RATE_LIMITS=off`), each mail leaves at once.
  */
 const RECIPIENT: Pace = { burst: 500, perSecond: 0.5 };
 

@@ -9,7 +9,7 @@
  * | `sending` | the data was begun, and nobody knows how that ended | sends: a mail that comes twice is better than none |
  * | `accepted` | a mail server has taken it | only reports again |
  * | `withdrawn` | its link is dead (written by auth-api) | ends |
- * | `failed:<note before>:<why, JSON>` | a try that had been set aside (pacing.ts) was refused for good, or was the last | ends in the failed set, and the note with it |
+ * | `failed:<note before>:<why, JSON>` | a try that had been set aside (pacing.ts) failed for good | ends in the failed set, and the note with it |
  */
 import { hash } from 'node:crypto';
 import { setTimeout as wait } from 'node:timers/promises';

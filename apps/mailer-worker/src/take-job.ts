@@ -117,7 +117,7 @@ export function createJobTaker({ deliver, ledger, server, report, patience, slow
     going.then(done, done);
   }
 
-  /** Has BullMQ bring the job back after the conversation. The last attempt is left to it: used up now, the job would be in the failed set at once. */
+  /** Has BullMQ bring the job back after the conversation. The last attempt is left to it: used up now, the job would be failed at once. */
   async function throwSetAside({ job, isLastAttempt }: Try, token: string | undefined): Promise<never> {
     if (isLastAttempt) return throwDelayed(job, token, patience.comesBackAfter);
     throw new SetAside();
@@ -175,11 +175,11 @@ export function createJobTaker({ deliver, ledger, server, report, patience, slow
     /** Mails under way: their jobs are held, or they are set aside. */
     underway: (): number => underway.size,
 
-    /** Resolves when none of those under way now is any more. */
+    /** Resolves once all mails now under way have ended. */
     ended: (): Promise<unknown> => Promise.all(underway.values()),
 
     /** Ends their conversations. */
-    letGo(): void {
+    abortAll(): void {
       for (const { aborter } of underway.keys()) aborter.abort(STOPPING);
     },
   };

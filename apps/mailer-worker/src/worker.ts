@@ -169,7 +169,7 @@ export function buildWorker(setup: WorkerSetup) {
       // Without Redis nothing can be handed back, and with no mail in flight there is nothing to wait for.
       if (!(await within(LET_GO, drained)) && jobs.underway() > 0 && !(await within(DRAIN - LET_GO, drained))) {
         logger.warn({ mails: jobs.underway() }, 'mails in flight did not finish in time, letting go of them');
-        jobs.letGo();
+        jobs.abortAll();
         await within(LET_GO, drained);
       }
       transport.close();

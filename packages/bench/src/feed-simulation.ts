@@ -29,7 +29,7 @@ export type Lateness = {
   readonly p50: number;
   readonly p99: number;
   readonly max: number;
-  /** Share of the time in which rounds are under way. Near 1 a next one waits whenever one ends; it falls behind only if their lines take ever longer. */
+  /** Share of the time in which rounds are under way. Near 1 the next one waits already; it falls behind only if lines take ever longer. */
   readonly busy: number;
 };
 

@@ -1,10 +1,11 @@
 /** A client is made in the database itself: the first one has nobody it could ask. */
 import { hash, randomBytes } from 'node:crypto';
+import { UUID_PATTERN } from '@latchkey/shared/uuid';
 import { operatorName, withDatabase } from './database.ts';
 import { Failure } from './failure.ts';
 
 /** A user's id has this form: a client's must not, or a token of one could pass for a token of the other (RFC 9068 section 5). */
-const USER_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+const USER_ID = new RegExp(UUID_PATTERN, 'i');
 const CLIENT_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 /** RFC 6749 section 3.3 */
 const SCOPE = /^[\x21\x23-\x5B\x5D-\x7E]{1,100}$/;

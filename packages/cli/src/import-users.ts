@@ -1,4 +1,4 @@
-/** Takes accounts of another system over, with the hashes of their passwords. They are written to the database itself: the API has no way in for a hash. */
+/** Takes over accounts of another system with their password hashes, in the database itself: the API has no way in for a hash. */
 import { randomUUID } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import type pg from 'pg';

@@ -16,7 +16,7 @@ export interface Terminal {
 /** @returns the exit code. */
 export async function run(words: readonly string[], env: Environment, terminal: Terminal): Promise<number> {
   try {
-    await obey(words, env, terminal);
+    await dispatch(words, env, terminal);
     return EXIT.done;
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
@@ -25,7 +25,7 @@ export async function run(words: readonly string[], env: Environment, terminal: 
   }
 }
 
-async function obey(words: readonly string[], env: Environment, terminal: Terminal): Promise<void> {
+async function dispatch(words: readonly string[], env: Environment, terminal: Terminal): Promise<void> {
   // `pnpm latchkey -- client list` hands the dashes on.
   const given = words[0] === '--' ? words.slice(1) : words;
   const name = given.slice(0, 2).join(' ');

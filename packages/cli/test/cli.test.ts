@@ -141,7 +141,7 @@ describe('the command line', () => {
     }
   });
 
-  test('what can not be undone is asked about, and without a person or --yes is not done', async () => {
+  test('what cannot be undone is asked about, and without a person or --yes is not done', async () => {
     const { email } = await activeUser();
     const token = (await logIn(email)).body.access_token;
     for (const words of [

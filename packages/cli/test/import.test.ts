@@ -178,7 +178,7 @@ describe('an imported account', () => {
 });
 
 describe('a file', () => {
-  test('skips who has an account and leaves it as it is; a registration that waits is no account', async () => {
+  test('skips an address that has an account and leaves that as it is; a registration that waits is no account', async () => {
     const { email, id } = await all.activeUser();
     const before = await usersOf(email);
     const fresh = newAddress();

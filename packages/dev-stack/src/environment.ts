@@ -1,4 +1,4 @@
-/** The one reader of this package's environment: its names, defaults and checks. */
+/** The one place in src that reads the environment, and the names, defaults and checks of what `npm start` is told by it. */
 import { StackFailure } from './stack-failure.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;

@@ -1,7 +1,7 @@
 import { chownSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import pg from 'pg';
 import { inheritedEnvironment } from './environment.ts';
+import { canQuery } from './pg-client.ts';
 import { onFreePort } from './ports.ts';
 import { postgresRunner } from './postgres-program.ts';
 import { temporaryFolder } from './processes.ts';
@@ -37,7 +37,7 @@ export async function startPgBouncer(serverUrl: string): Promise<RunningPgBounce
     'users.txt': `${quote(server.username)} ${quote(server.password)}\n`,
     'pgbouncer.ini': '',
   };
-  const { port, process } = await onFreePort(undefined, async (candidate) => {
+  const { port, pooler } = await onFreePort(undefined, async (candidate) => {
     files['pgbouncer.ini'] = [
       '[databases]',
       `* = host=${server.hostname} port=${server.port}`,
@@ -56,7 +56,7 @@ export async function startPgBouncer(serverUrl: string): Promise<RunningPgBounce
       chownSync(join(folder, '..'), uid, gid);
     }
     const url = through(serverUrl, candidate);
-    const started = new ServerProcess({
+    const pooler = new ServerProcess({
       name: 'PgBouncer',
       port: candidate,
       program: {
@@ -67,12 +67,12 @@ export async function startPgBouncer(serverUrl: string): Promise<RunningPgBounce
       logFile: join(folder, '..', 'pgbouncer.log'),
       answers: () => canQuery(url),
     });
-    await started.start();
-    return { port: candidate, process: started };
+    await pooler.start();
+    return { port: candidate, pooler };
   });
   return {
     through: (databaseUrl) => through(databaseUrl, port),
-    stop: () => process.end(),
+    stop: () => pooler.end(),
   };
 }
 
@@ -81,18 +81,4 @@ function through(databaseUrl: string, port: number): string {
   url.hostname = '127.0.0.1';
   url.port = String(port);
   return url.href;
-}
-
-async function canQuery(url: string): Promise<boolean> {
-  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 2000 });
-  client.on('error', () => undefined);
-  try {
-    await client.connect();
-    await client.query('SELECT 1');
-    return true;
-  } catch {
-    return false;
-  } finally {
-    await client.end().catch(() => undefined);
-  }
 }

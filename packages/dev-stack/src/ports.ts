@@ -95,11 +95,10 @@ export async function claimPort(
 
 /** The message of a taken port, see {@link claimPort}. */
 export function portTaken(port: number, purpose: string, variable?: string): PortTaken {
-  const holder = portHolder(port);
-  const who = holder === undefined ? 'another program' : holder;
+  const holder = portHolder(port) ?? 'another program';
   const wayOut =
     variable === undefined ? 'Stop it first.' : `Stop it, or choose another port: ${variable}=${port + 1000} npm start`;
-  return new PortTaken(`Port ${port} (${purpose}) is taken by ${who}. ${wayOut}`);
+  return new PortTaken(`Port ${port} (${purpose}) is taken by ${holder}. ${wayOut}`);
 }
 
 /**

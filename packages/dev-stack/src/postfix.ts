@@ -51,8 +51,8 @@ postlog unix-dgram n - n - 1 postlogd
 `;
 
 /**
- * Postfix as a relay that wants STARTTLS and a login, with folders of its own beside those of the system's. What it asks others is asked of
- * this process: who may log in by Dovecot's protocol, whom it greylists by its policy protocol, as a greylisting daemon is.
+ * Postfix as a relay that wants STARTTLS and a login, with folders of its own beside the system's. It asks this process what others ask
+ * Dovecot (who may log in, by its protocol) and a greylisting daemon (what to put off, by Postfix's policy protocol).
  *
  * @throws {Error} where it {@link canRunPostfix can't run}.
  */

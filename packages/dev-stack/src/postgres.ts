@@ -1,7 +1,7 @@
 import { realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import pg from 'pg';
 import { inheritedEnvironment } from './environment.ts';
+import { canQuery, withClient } from './pg-client.ts';
 import { onFreePort } from './ports.ts';
 import { clearStalePid, POSTGRES_USER, prepareDataFolder } from './postgres-data.ts';
 import { postgresBinaries, postgresRunner } from './postgres-program.ts';
@@ -58,7 +58,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Runn
     `postgresql://${POSTGRES_USER}:${password}@127.0.0.1:${port}/${database}`;
 
   const { port, server } = await onFreePort(options.port, async (candidate) => {
-    const process = new ServerProcess({
+    const server = new ServerProcess({
       name: 'PostgreSQL',
       port: candidate,
       program: {
@@ -71,8 +71,8 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Runn
       onDeath: options.onDeath,
     });
     await clearStalePid(realDataDir);
-    await process.start();
-    return { port: candidate, server: process };
+    await server.start();
+    return { port: candidate, server };
   });
   const database = options.database ?? 'latchkey';
   await createDatabase(urlOf(port, 'postgres'), database);
@@ -105,29 +105,10 @@ function serverArguments(dataDir: string, port: number, options: PostgresOptions
 
 /** Creates a database unless it exists. The name is quoted, so any name is safe. */
 async function createDatabase(adminUrl: string, name: string): Promise<void> {
-  const client = new pg.Client({ connectionString: adminUrl });
-  await client.connect();
-  try {
+  await withClient(adminUrl, async (client) => {
     const { rowCount } = await client.query('SELECT 1 FROM pg_database WHERE datname = $1', [name]);
     if (rowCount === 0) {
       await client.query(`CREATE DATABASE ${client.escapeIdentifier(name)}`);
     }
-  } finally {
-    await client.end();
-  }
-}
-
-/** Until it is ready the server refuses connections, or answers 57P03 while it recovers. */
-async function canQuery(url: string): Promise<boolean> {
-  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 2000 });
-  // A server that goes away while we ask tells it by an event, too.
-  client.on('error', () => undefined);
-  try {
-    await client.connect();
-    await client.query('SELECT 1');
-    await client.end();
-    return true;
-  } catch {
-    return false;
-  }
+  });
 }

@@ -49,7 +49,7 @@ export async function startRedis(options: RedisOptions = {}): Promise<RunningRed
   const dir = options.dir ?? temporaryFolder('redis');
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const { port, server } = await onFreePort(options.port, async (candidate) => {
-    const process = new ServerProcess({
+    const server = new ServerProcess({
       name: 'Redis',
       port: candidate,
       program: {
@@ -62,8 +62,8 @@ export async function startRedis(options: RedisOptions = {}): Promise<RunningRed
       answers: () => answersPing(candidate),
       onDeath: options.onDeath,
     });
-    await process.start();
-    return { port: candidate, server: process };
+    await server.start();
+    return { port: candidate, server };
   });
   return {
     url: `redis://127.0.0.1:${port}`,

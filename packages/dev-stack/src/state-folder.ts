@@ -85,7 +85,7 @@ async function writableOrExplained<Result>(path: string, use: () => Promise<Resu
   }
 }
 
-/** The lock names who holds it: one left behind by a run that was killed counts no longer once its reaper is done, too. */
+/** The lock names its holder: one left behind by a run that was killed no longer counts once its reaper is done, too. */
 async function takeLock(path: string, note: (line: string) => void): Promise<void> {
   const file = join(path, LOCK);
   const owner = identify(process.pid);

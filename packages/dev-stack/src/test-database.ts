@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import pg from 'pg';
+import { withClient } from './pg-client.ts';
 
 /** Migrated once per run by test-stack.ts; nobody connects to it afterwards, or it could not be copied. */
 export const TEMPLATE_DATABASE = 'latchkey_template';
@@ -24,11 +24,5 @@ export async function createTestDatabase(adminUrl: string): Promise<TestDatabase
 }
 
 async function asAdmin(adminUrl: string, statement: string): Promise<void> {
-  const client = new pg.Client({ connectionString: adminUrl });
-  await client.connect();
-  try {
-    await client.query(statement);
-  } finally {
-    await client.end();
-  }
+  await withClient(adminUrl, (client) => client.query(statement));
 }

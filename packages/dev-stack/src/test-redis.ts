@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { createInterface } from 'node:readline';
 import { type Cluster, Redis } from 'ioredis';
+import { inheritedEnvironment } from './environment.ts';
 import { startRedis } from './redis.ts';
 import { startRedisCluster } from './redis-cluster.ts';
 import { startRedisSentinel } from './redis-sentinel.ts';
@@ -20,7 +21,7 @@ export type TestRedis = { readonly url: string; stop(): Promise<void> };
 
 /** @throws {Error} for an engine nobody knows. */
 export function startTestRedis(): Promise<TestRedis> {
-  const engine = process.env.LATCHKEY_TEST_REDIS ?? 'server';
+  const engine = inheritedEnvironment().LATCHKEY_TEST_REDIS ?? 'server';
   if (!(engine in ENGINES)) throw new Error(`LATCHKEY_TEST_REDIS is none of ${Object.keys(ENGINES).join(', ')}`);
   return ENGINES[engine as keyof typeof ENGINES]();
 }

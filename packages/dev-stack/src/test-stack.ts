@@ -4,6 +4,7 @@
  */
 import type { TestProject } from 'vitest/node';
 import { buildApps } from './built-apps.ts';
+import { inheritedEnvironment } from './environment.ts';
 import { applyMigrations } from './migrations.ts';
 import { startPgBouncer } from './pgbouncer.ts';
 import { startPostgres } from './postgres.ts';
@@ -35,7 +36,8 @@ export default async function setup(project: TestProject): Promise<() => Promise
     ]);
     await applyMigrations(postgres.url);
     // `LATCHKEY_TEST_DATABASE=pgbouncer`: every suite reaches PostgreSQL through a pooler in transaction mode.
-    const pooler = process.env.LATCHKEY_TEST_DATABASE === 'pgbouncer' && (await startPgBouncer(postgres.adminUrl));
+    const pooler =
+      inheritedEnvironment().LATCHKEY_TEST_DATABASE === 'pgbouncer' && (await startPgBouncer(postgres.adminUrl));
     project.provide('databaseUrl', pooler ? pooler.through(postgres.adminUrl) : postgres.adminUrl);
     project.provide('serverUrl', postgres.adminUrl);
     project.provide('redisUrl', redis.url);

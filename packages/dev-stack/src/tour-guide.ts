@@ -19,7 +19,7 @@ export type TourAnswer = { readonly status: number; readonly headers: Headers; r
 /** A mail normally arrives in well under 1 s. */
 const MAIL_PATIENCE_MS = 20_000;
 const CALL_PATIENCE_MS = 10_000;
-/** Members whose value is a credential, and path segments that are one. */
+/** Members whose value is a credential. */
 const SECRET_MEMBERS: ReadonlySet<string> = new Set(['password', 'access_token', 'refresh_token']);
 
 export class TourGuide {

@@ -6,7 +6,7 @@ const PAUSE_MS = 25;
 /**
  * Resolves once it is so: what servers agree on among themselves, for which none of them tells us.
  *
- * @param what it is waited for, for the message.
+ * @param what we wait for, for the message.
  * @throws {Error} when it has not come within half a minute.
  */
 export async function until(what: string, isSo: () => Promise<boolean>): Promise<void> {

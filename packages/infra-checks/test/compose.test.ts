@@ -71,7 +71,7 @@ test('it runs the whole set: two of each app behind nginx, the stores, a mail se
   ]);
 });
 
-test('what the command line prints, the secret of a new client among it, goes to who called it and into no log', () => {
+test('what the command line prints, the secret of a new client among it, goes to its caller and into no log', () => {
   expect(service('cli').logging).toEqual({ driver: 'none' });
 });
 
@@ -150,7 +150,7 @@ test('secrets come from outside, and a missing one stops it', () => {
   }
 });
 
-test('the stores can be reached by who needs them only, and by nobody outside', () => {
+test('only what needs the stores can reach them, and nobody outside can', () => {
   expect(compose.networks.stores).toEqual({ internal: true });
   for (const [name, { networks, ports = [] }] of Object.entries(services)) {
     if (networks.includes('stores')) expect(ports, name).toEqual([]);

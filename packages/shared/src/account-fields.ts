@@ -1,4 +1,4 @@
-/** What an account is made of, wherever it comes from: registration, profile, import. Patterns are for `RegExp` with flag `u` and JSON Schema alike. */
+/** What an account is made of, wherever it comes from: registration, profile, import. Patterns are for JSON Schema and `RegExp` with flag `u`. */
 
 /**
  * E-mail addresses as Latchkey accepts them: RFC 5321 section 4.1.2 without quoted local parts, address literals and SMTPUTF8: ASCII, a

@@ -1,5 +1,5 @@
 /**
- * The contract between who owes a mail (auth-api) and who sends it (mailer-worker): queue, job names, payloads, retry.
+ * The contract between auth-api, which owes mails, and mailer-worker, which sends them: queue, job names, payloads, retry.
  *
  * No payload holds a usable secret: the worker makes the key as it sends. Either app may be one release older: a payload only ever
  * gains optional fields within `v: 1`, and a reader ignores fields it does not know.
@@ -19,6 +19,7 @@ const envelope = {
   request_id: Type.String({ maxLength: 128 }),
   /** W3C Trace Context of that request. */
   traceparent: Type.Optional(Type.String({ maxLength: 55 })),
+  user_id: Type.String({ format: 'uuid' }),
 };
 
 const payloads = {
@@ -28,28 +29,19 @@ const payloads = {
    */
   activation: Type.Object({
     ...envelope,
-    user_id: Type.String({ format: 'uuid' }),
     attempt: Type.Optional(Type.Integer({ minimum: 1 })),
     several: Type.Optional(Type.Literal(true)),
   }),
   /** Somebody registered an address that has an account, or wanted to move an account to it. */
-  account_exists: Type.Object({ ...envelope, user_id: Type.String({ format: 'uuid' }) }),
+  account_exists: Type.Object(envelope),
   /** A link that leads to a new password. `attempt` is the user's reset the key will stand for. */
-  password_reset: Type.Object({
-    ...envelope,
-    user_id: Type.String({ format: 'uuid' }),
-    attempt: Type.Integer({ minimum: 1 }),
-  }),
+  password_reset: Type.Object({ ...envelope, attempt: Type.Integer({ minimum: 1 }) }),
   /** The notice that the password was changed, whichever way. */
-  password_changed: Type.Object({ ...envelope, user_id: Type.String({ format: 'uuid' }) }),
+  password_changed: Type.Object(envelope),
   /** With `attempt`: to the new address, a link that makes it the account's. Without: the notice of it to the present address. */
-  email_change: Type.Object({
-    ...envelope,
-    user_id: Type.String({ format: 'uuid' }),
-    attempt: Type.Optional(Type.Integer({ minimum: 1 })),
-  }),
+  email_change: Type.Object({ ...envelope, attempt: Type.Optional(Type.Integer({ minimum: 1 })) }),
   /** To the former address: the account has another one now. */
-  email_changed: Type.Object({ ...envelope, user_id: Type.String({ format: 'uuid' }) }),
+  email_changed: Type.Object(envelope),
 };
 
 export type MailJobName = keyof typeof payloads;
@@ -131,7 +123,7 @@ export const MAIL_JOB_OPTIONS = {
   removeOnFail: false,
 } as const;
 
-/** Milliseconds to wait before attempt `attemptsMade + 1`: 5 s doubled each time, at most 8 h, ± 20 % so that a backlog does not come back as one wave. */
+/** Milliseconds before attempt `attemptsMade + 1`: 5 s doubled each time, at most 8 h, ± 20 % so that a backlog does not come back as one wave. */
 export function mailBackoff(attemptsMade: number, random: () => number = Math.random): number {
   const base = Math.min(5_000 * 2 ** (attemptsMade - 1), 8 * 60 * 60 * 1000);
   return Math.round(base * (0.8 + 0.4 * random()));

@@ -29,13 +29,14 @@ const MOST_SCRYPT_WORK = 16_384 * 8 * 8;
 const MOST_ARGON2_MEMORY = 128 * 1024;
 const MOST_ARGON2_WORK = 3 * 128 * 1024;
 
+const INSTEAD = 'leave password_hash out, and the user sets a password by mail';
 /** Known by name and not taken over. */
 const REFUSED: Readonly<Record<string, string>> = {
-  bcrypt: 'bcrypt is not supported: leave password_hash out, and the user sets a password by mail',
-  bcrypt_sha256: 'bcrypt_sha256 is not supported: leave password_hash out, and the user sets a password by mail',
-  md5: 'md5 is too weak to be kept: leave password_hash out, and the user sets a password by mail',
-  sha1: 'sha1 is too weak to be kept: leave password_hash out, and the user sets a password by mail',
-  crypt: 'crypt is too weak to be kept: leave password_hash out, and the user sets a password by mail',
+  bcrypt: `bcrypt is not supported: ${INSTEAD}`,
+  bcrypt_sha256: `bcrypt_sha256 is not supported: ${INSTEAD}`,
+  md5: `md5 is too weak to be kept: ${INSTEAD}`,
+  sha1: `sha1 is too weak to be kept: ${INSTEAD}`,
+  crypt: `crypt is too weak to be kept: ${INSTEAD}`,
 };
 
 /** Salts are text: printable ASCII without the separator. */

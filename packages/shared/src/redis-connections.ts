@@ -31,21 +31,18 @@ const retryStrategy = (attempt: number): number => Math.min(50 * 2 ** Math.min(a
 /** After a failover the old master answers READONLY: drop the connection, so that the next one finds the new master. */
 const reconnectOnError = (error: Error): boolean => error.message.startsWith('READONLY');
 
+const failsFast = {
+  enableOfflineQueue: false,
+  maxRetriesPerRequest: 0,
+  commandTimeout: COMMAND_TIMEOUT,
+  socketTimeout: SILENCE.asked,
+} as const;
+
 const profiles = {
   /** Requests wait for it: a command fails at once when Redis is away and after {@link COMMAND_TIMEOUT} when it does not answer. */
-  store: {
-    enableOfflineQueue: false,
-    maxRetriesPerRequest: 0,
-    commandTimeout: COMMAND_TIMEOUT,
-    socketTimeout: SILENCE.asked,
-  },
+  store: failsFast,
   /** The relay adds jobs with it: fails at once too, because the outbox row waits and is tried again. */
-  queueProducer: {
-    enableOfflineQueue: false,
-    maxRetriesPerRequest: 0,
-    commandTimeout: COMMAND_TIMEOUT,
-    socketTimeout: SILENCE.asked,
-  },
+  queueProducer: failsFast,
   /** Follows a stream: waits for ever too, but an answer that does not come means that the connection is dead, whatever it looks like. */
   follower: {
     enableOfflineQueue: true,

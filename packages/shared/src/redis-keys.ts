@@ -135,7 +135,7 @@ export const keyConventions = {
   },
 } as const satisfies Record<string, KeyConvention>;
 
-/** Seconds the send ledger remembers a mail after its last note: three times as long as its tries go on (`MAIL_JOB_OPTIONS`: 91 h, 110 h with jitter). */
+/** Seconds the send ledger remembers a mail after its last note: three times as long as its tries go on (`MAIL_JOB_OPTIONS`: 110 h at most). */
 export const MAIL_LEDGER_TTL = 14 * 24 * 60 * 60;
 
 /**

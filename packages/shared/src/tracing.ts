@@ -1,6 +1,6 @@
 /**
- * Traces, for a collector that speaks OTLP over HTTP (OpenTelemetry). Off unless one is named: then nothing of the SDK is loaded, and who would
- * begin a span has no {@link Tracing} to do it with.
+ * Traces, for a collector that speaks OTLP over HTTP (OpenTelemetry). Unless one is named, nothing of the SDK is loaded, and there is no
+ * {@link Tracing} to begin a span with.
  */
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Attributes, SpanKind } from '@opentelemetry/api';

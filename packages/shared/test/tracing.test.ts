@@ -95,7 +95,7 @@ test('that a collector takes no traces is said once, and once that it does again
   await tracing.close();
 });
 
-test('a collector that never answers holds up neither who works nor the end, and a bounded number of spans waits for it', async () => {
+test('a collector that never answers holds up neither the work nor the end, and a bounded number of spans waits for it', async () => {
   const otlp = await collector();
   otlp.become('deaf');
   const { tracing } = await tracingWith({ OTEL_EXPORTER_OTLP_ENDPOINT: otlp.url });

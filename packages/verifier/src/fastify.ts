@@ -6,7 +6,7 @@ import type { Verifier, VerifyOptions } from './verifier.ts';
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** An `onRequest` hook that lets in who has a good access token, with these scopes. */
+    /** An `onRequest` hook that lets in requests with a good access token that has these scopes. */
     requireAccessToken(options?: VerifyOptions): onRequestAsyncHookHandler;
   }
   interface FastifyRequest {

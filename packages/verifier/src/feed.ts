@@ -13,6 +13,7 @@
 import { createParser, type EventSourceMessage } from 'eventsource-parser';
 import { type ClientCredentials, createClientToken } from './client-token.ts';
 import { earlier, type Instant, later, NEVER, now, since } from './instant.ts';
+import { assertNumbers } from './numbers.ts';
 import { createClockWatch, createReport } from './report.ts';
 import { createRevoked, type Epoch, type RevocationSource, readLine } from './revoked.ts';
 
@@ -39,13 +40,14 @@ export interface RevocationFeedOptions {
   onError?: (error: Error) => void;
 }
 
-/** Starts to follow the feed; returns at once. */
+/** Starts to follow the feed; returns at once. @throws RangeError for a `lagMax` that is no number. */
 export function revocationFeed({
   url,
   auth,
   lagMax = LAG_MAX,
   onError = () => undefined,
 }: RevocationFeedOptions): RevocationSource {
+  assertNumbers({ lagMax });
   const report = createReport(onError);
   const compareClocks = createClockWatch(report);
   const revoked = createRevoked();

@@ -74,11 +74,15 @@ export function localKeySet(source: KeySource): KeySet {
   };
 }
 
-/** Seconds of a set's age after which it is fetched anew, as the issuer's JWKS_MAX_AGE; earlier if its `Cache-Control` says so, but after a window at least. */
+/**
+ * Seconds of a set's age after which it is fetched anew, as the issuer's JWKS_MAX_AGE; earlier if its `Cache-Control` says so, but after a
+ * window at least.
+ */
 const KEPT_FOR = 300;
 /**
- * Seconds from when the issuer gave it out for which a set is believed: {@link KEPT_FOR}, and five minutes in which fetching it anew may fail. A key may have been revoked up to an
- * hour before it was fetched (the issuer's BELIEVED_FOR), and the log forgets that after 1 h + 660 s at the earliest (docs/adr/0015).
+ * Seconds from when the issuer gave it out for which a set is believed: {@link KEPT_FOR}, and five minutes in which fetching it anew may fail.
+ * A key may have been revoked up to an hour before it was fetched (the issuer's BELIEVED_FOR), and the log forgets that after 1 h + 660 s at
+ * the earliest (ADR 15).
  */
 const BELIEVED_FOR = 600;
 /** Milliseconds one fetch may take. */

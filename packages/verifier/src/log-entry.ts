@@ -39,13 +39,17 @@ export function untilOfSession(name: Uint8Array, text: Uint8Array): number | und
   return until;
 }
 
-/** @returns undefined for an entry this release does not understand: a newer one wrote it, for newer readers. */
+/**
+ * @returns undefined for an entry this release does not understand: a newer one wrote it, for newer readers. Also for one without its numbers,
+ *   which compare as false: what is known to be revoked must not be forgotten because of it.
+ */
 export function readEntry(name: string, text: string): Revocation | undefined {
   const untilEnd = text.indexOf(' ');
   const atEnd = text.indexOf(' ', untilEnd + 1);
   const until = Number(text.slice(0, untilEnd));
   const at = Number(text.slice(untilEnd + 1, atEnd));
   const id = text.slice(atEnd + 1);
+  if (Number.isNaN(until) || Number.isNaN(at)) return undefined;
   if (name === 'sid') {
     const idEnd = id.indexOf(' ');
     if (idEnd < 0) return { sessionId: id, from: at, until };

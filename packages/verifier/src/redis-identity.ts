@@ -58,7 +58,7 @@ function lacksNoted(highWater: HighWater | undefined, { id, born }: Epoch, end: 
 /** Whether a log of the same epoch is from before this entry. */
 function isLost({ id, until }: KnownEntry, isThere: boolean, end: string): boolean {
   const endsBeforeIt = isBefore(end, id);
-  // Written to since, an older copy ends later and lacks it all the same; but so does a log that was trimmed of what had stopped to matter.
+  // Written to since, an older copy ends later and lacks it all the same; but so does a log that was trimmed of what no longer mattered.
   const goesOnWithoutIt = !isThere && millisecondsOf(end) < until * 1000;
   return endsBeforeIt || goesOnWithoutIt;
 }

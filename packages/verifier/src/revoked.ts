@@ -162,9 +162,11 @@ export function createRevoked() {
  */
 export function readLine(line: { readonly [name: string]: string | number | undefined }): Revocation | undefined {
   const { sid, sub, kid } = line;
-  const until = Number(line.until);
-  if (typeof sid === 'string') return { sessionId: sid, from: Number(line.from ?? 0), until };
-  if (typeof sub === 'string') return { userId: sub, cutoff: Number(line.cutoff), until };
+  const [until, from, cutoff] = [Number(line.until), Number(line.from ?? 0), Number(line.cutoff ?? 0)];
+  // Not a number compares as false: what is known to be revoked must not be forgotten because of it.
+  if ([until, from, cutoff].some(Number.isNaN)) return undefined;
+  if (typeof sid === 'string') return { sessionId: sid, from, until };
+  if (typeof sub === 'string') return { userId: sub, cutoff, until };
   if (typeof kid === 'string') return { keyId: kid, until };
   return undefined;
 }
@@ -184,7 +186,7 @@ export interface Revocations {
   /** Milliseconds since the copy was surely up to date; infinite until it is complete. */
   lag(): number;
   denies(identity: TokenIdentity): boolean;
-  /** A number that stays the same for as long as what {@link denies} did not refuse is not refused. Without it each token is asked about each time. */
+  /** A number that changes when {@link denies} may refuse what it did not before. Without it each token is asked about each time. */
   changes?(): number;
   /** What went wrong since they were last heard of, if that is known: the `cause` of what is refused because of it. */
   failure?(): unknown;

@@ -4,6 +4,7 @@ import { VerifyError } from './errors.ts';
 import { createIntrospector, type IntrospectionOptions } from './introspection.ts';
 import { type AccessTokenClaims, createClaimCheck, takeApart, verifiedClaims } from './jwt.ts';
 import { type KeySet, type KeySource, localKeySet, remoteKeySet } from './key-set.ts';
+import { assertNumbers } from './numbers.ts';
 import type { Revocations, TokenIdentity } from './revoked.ts';
 import { identityOf } from './token-identity.ts';
 
@@ -25,7 +26,7 @@ export interface VerifierOptions {
   issuer: string;
   /** What `aud` must name. */
   audience: string;
-  /** Where the issuer's keys are, `<issuer>/.well-known/jwks.json`, or who holds them in this process. */
+  /** Where the issuer's keys are, `<issuer>/.well-known/jwks.json`, or what finds them in this process. */
   jwks: string | URL | KeySource;
   /** Where revocations are heard of: `revocationFeed()` or `revocationsInRedis()`. Closed with the verifier. */
   revocations: Revocations;
@@ -79,13 +80,15 @@ const END = 32;
 export type Verifier = ReturnType<typeof createVerifier>;
 
 /**
- * Returns at once, and begins to fetch the keys; until they and the revocations are known, `verify` throws VerifyErrors of status 503. What it does in
- * the background goes on until `close()`.
+ * Returns at once, and begins to fetch the keys; until they and the revocations are known, `verify` throws VerifyErrors of status 503. What it
+ * does in the background goes on until `close()`.
+ * @throws RangeError for an option that should be a number and is none.
  */
 export function createVerifier(options: VerifierOptions) {
   const { issuer, audience, jwks, revocations, introspection } = options;
   const { maxTokenAge = Number.POSITIVE_INFINITY, clockTolerance = CLOCK_TOLERANCE, cacheSize = MOST_KEPT } = options;
   const { jwksWindow: window = JWKS_WINDOW, onError = () => undefined } = options;
+  assertNumbers({ maxTokenAge, clockTolerance, cacheSize, jwksWindow: window });
   const checkClaims = createClaimCheck({ issuer, audience });
   /**
    * By the token's end, a part of its signature: to look it up by all of its 700 characters would cost more than all the rest. A refusal is
@@ -155,7 +158,7 @@ export function createVerifier(options: VerifierOptions) {
      */
     async verify(token: string, { scope, stale }: VerifyOptions = {}): Promise<AccessTokenClaims> {
       if (revocations.fresh()) return judge(keptRead(token) ?? (await readInTime(token)), scope);
-      // Before the token is looked at: nobody is told what it is worth by who can't know.
+      // Before the token is looked at: a verifier that can't know must tell nobody what it is worth.
       if (stale !== 'introspect' || !introspect) throw notKnown();
       const { claims } = await readInTime(token);
       if (!(await introspect(token))) throw new VerifyError('token_revoked');
@@ -173,7 +176,7 @@ export function createVerifier(options: VerifierOptions) {
     },
 
     /**
-     * What a token of this issuer says, whether it was revoked or not: for who asks the store itself.
+     * What a token of this issuer says, whether it was revoked or not: for callers that ask the store themselves.
      * @param expired also of one whose time is over.
      */
     async read(token: string, { expired = false } = {}): Promise<ReadToken> {

@@ -33,7 +33,7 @@ async function service(introspection?: VerifierOptions['introspection']) {
   return { get, silence, said, verifier, token: (scope: string) => goodToken(key, { scope }) };
 }
 
-test('a route lets in who has its scope, says who it is, and leaves others alone', async () => {
+test('a route lets in a token with its scope, says whose it is, and leaves other routes alone', async () => {
   const { get, token } = await service();
   const response = await get('/orders', `bearer ${token('orders account')}`);
   expect([response.statusCode, response.json().sub]).toEqual([200, 'ada']);

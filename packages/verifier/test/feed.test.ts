@@ -164,7 +164,7 @@ test('a host whose clock is so far behind that it takes dead tokens for good say
 /** @param at milliseconds since it was asked at which it knew everything. */
 const told = (at = 0) => `${BEGIN}${event('complete', {}, 'epoch/1-0')}${event('alive', { at })}`;
 
-test('who has everything told anew goes on within the bound, and is behind until it has heard all of it', async () => {
+test('a verifier that is told everything anew goes on within the bound, and is behind until it has heard all of it', async () => {
   let asked = 0;
   const url = await issuerOf((_request, response) => {
     asked += 1;

@@ -44,7 +44,7 @@ test('does what a Map does that keeps the latest second, whatever is added and f
   );
 });
 
-test('who goes through it misses nothing that stays, though it grows and forgets meanwhile', () => {
+test('going through it misses nothing that stays, though it grows and forgets meanwhile', () => {
   const table = createIdTable();
   const staying = Array.from({ length: 2000 }, newId);
   for (const id of staying) table.add(id, 1000);

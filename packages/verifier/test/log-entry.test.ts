@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { type NewRevocation, readEntry, writeEntry } from '../src/log-entry.ts';
-import { createRevoked } from '../src/revoked.ts';
+import { createRevoked, readLine } from '../src/revoked.ts';
 
 test.each<NewRevocation>([
   { sessionId: 'kZ0v1mJ4QmS5o0gq2u8f7A', from: 0, user: '0b8f1f6e-6a0e-4a53-9a53-0d7f3b1c2e4d' },
@@ -18,6 +18,15 @@ test.each<NewRevocation>([
 test('an entry of a newer release is none of this one, and what it adds to a session is not taken for its id', () => {
   expect(readEntry('galaxy', '1795800660 0 m31')).toBeUndefined();
   expect(readEntry('sid', '1795800660 0 phone ada and more')).toMatchObject({ sessionId: 'phone' });
+});
+
+test('an entry or a line without its numbers is none: what was revoked stays revoked', () => {
+  for (const text of ['soon 0 ada', '1795800660 then ada', 'ada'])
+    for (const name of ['sid', 'sub', 'kid'])
+      expect([name, text, readEntry(name, text)]).toEqual([name, text, undefined]);
+  expect(readLine({ sid: 'phone', until: 'soon' })).toBeUndefined();
+  expect(readLine({ sid: 'phone', from: 'then', until: 1_795_800_660 })).toBeUndefined();
+  expect(readLine({ sub: 'ada', cutoff: 'then', until: 1_795_800_660 })).toBeUndefined();
 });
 
 const id = fc.uint8Array({ minLength: 16, maxLength: 16 }).map((bytes) => Buffer.from(bytes).toString('base64url'));

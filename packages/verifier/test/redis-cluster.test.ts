@@ -1,6 +1,6 @@
 /** A copy that follows the log on Redis Cluster. */
 import { type RunningRedisCluster, startRedisCluster } from '@latchkey/dev-stack/redis-cluster';
-import { Cluster } from 'ioredis';
+import { Cluster, Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
 import { revocationsInRedis } from '../src/redis.ts';
 import { createRevocationCopy } from '../src/revocation-copy.ts';
@@ -59,6 +59,41 @@ test('a connection that is being made anew as the copy wants another one is left
   await writer.xadd(stream, '*', 'sid', `${inTenMinutes} 0 phone`);
   await vi.waitFor(() => expect([copy.fresh(), copy.size()]).toEqual([true, 1]), 10_000);
 });
+
+test.each(['is handed on', 'is killed'] as const)(
+  'when the master that holds the log %s, the copy follows its replica, without a restart',
+  async (how) => {
+    const prefix = `log-${how.replaceAll(' ', '-')}`;
+    const stream = `${prefix}:{revocations}`;
+    await writer.hset(`${stream}:epoch`, epoch);
+    await writer.xadd(stream, '*', 'sid', `${inTenMinutes} 0 phone`);
+    const revocations = revocationsInRedis({ redis: writer, prefix, lagMax: 1000 });
+    onTestFinished(() => revocations.close());
+    await vi.waitFor(() => expect([revocations.fresh(), revocations.size()]).toEqual([true, 1]), 10_000);
+    const { master, replica } = await vi.waitFor(async () => {
+      const { master, replica } = await server.holders(stream);
+      if (!replica) throw new Error('no replica is known yet');
+      return { master, replica };
+    }, 10_000);
+    const [old, next] = [new Redis(master.url), new Redis(replica.url)];
+    for (const client of [old, next]) {
+      client.on('error', () => undefined);
+      onTestFinished(() => client.disconnect());
+    }
+    // What the replica has not got yet would be missed, and rightly.
+    await vi.waitFor(async () => expect(await next.get(`${stream}:epoch`).catch(String)).toContain('MOVED'), 10_000);
+    expect(await old.wait(1, 10_000)).toBe(1);
+    if (how === 'is handed on') await next.call('CLUSTER', 'FAILOVER');
+    else await master.kill();
+    await vi.waitFor(async () => expect((await next.role())[0]).toBe('master'), { timeout: 20_000, interval: 50 });
+    await vi.waitFor(() => writer.xadd(stream, '*', 'sid', `${inTenMinutes} 0 tablet`), {
+      timeout: 10_000,
+      interval: 100,
+    });
+    await vi.waitFor(() => expect([revocations.fresh(), revocations.size()]).toEqual([true, 2]), 10_000);
+  },
+  60_000,
+);
 
 test('of a connection another is made that keeps who it is and nothing that would break it', async () => {
   for (const node of writer.nodes('master'))

@@ -69,7 +69,7 @@ function copyOfTheLog(url = server.url, options: Partial<RevocationCopyOptions> 
   return { copy };
 }
 
-/** One name for several servers: who is connected stays where it was, whoever comes is led to the one it stands for by then. */
+/** One name for several servers: a connection stays where it was made, a new one is led to the server it stands for by then. */
 async function nameFor(port: number) {
   const standsFor = { port };
   const name = createServer((near) => {
@@ -384,7 +384,7 @@ test('what was written after a question was asked, and told before its answer, m
   expect(copy.fresh()).toBe(true);
 });
 
-test('who waits for an entry is told once it was read, and that it was not when that takes too long', async () => {
+test('a caller that waits for an entry is told once it was read, and that it was not when that takes too long', async () => {
   const { copy } = await startedCopy();
   await copy.reaches('0-0', LAG_MAX);
   const id = String(await revoke('phone'));
@@ -434,7 +434,7 @@ test('a wiped Redis is not believed until a new epoch has begun, and then nothin
   expect(copy.denies(token('tablet', 'user', Date.now() * 1000 + 1_000_000))).toBe(false);
 });
 
-test('an older copy of the same Redis is not believed: not by who had read on, nor by who starts with the high-water mark', async () => {
+test('an older copy of the same Redis is not believed: not by a copy that had read on, nor by one that starts with the high-water mark', async () => {
   const first = await startedCopy();
   await revoke('before-the-backup');
   const backup = (await writer.dumpBuffer(stream)) ?? Buffer.alloc(0);
@@ -469,7 +469,7 @@ test('an older copy that was written to before anybody looked is not believed ei
   await vi.waitFor(() => expect(copy.fresh()).toBe(false));
 });
 
-test('an epoch that another one followed is never believed again: not by who saw that begin, nor by who starts with the high-water mark', async () => {
+test('an epoch that another one followed is never believed again: not by a copy that saw that begin, nor by one that starts with the high-water mark', async () => {
   const now = Date.now();
   const [ended, known] = [
     { id: 'ended', born: (now - 7_200_000) * 1000 },
@@ -604,7 +604,7 @@ test('of an earlier epoch that comes back nothing is asked but its birth, though
   const ended = { id: `epoch-of-${stream}`, born: Number(await writer.hget(epochKey, 'born')) };
   const position = String(await revoke('phone'));
   const later = Date.now() * 1000;
-  // Who saw the next one begin; and who starts with the mark of a release before, which notes the birth and leaves the rest.
+  // One that saw the next one begin; and one that starts with the mark of a release before, which notes the birth and leaves the rest.
   for (const born of [ended.born, later]) {
     await beginEpoch(ended.born, ended.id);
     const lost = vi.fn<NonNullable<RevocationCopyOptions['onEpochLost']>>(async () => true);

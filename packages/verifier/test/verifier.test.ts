@@ -2,6 +2,8 @@ import crypto from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect, onTestFinished, test, vi } from 'vitest';
+import { revocationFeed } from '../src/feed.ts';
+import { revocationsInRedis } from '../src/redis.ts';
 import { createVerifier, type VerifierOptions } from '../src/verifier.ts';
 import {
   AUDIENCE,
@@ -28,6 +30,22 @@ function verifierOf(key = testKey(), more: Partial<VerifierOptions> = {}) {
   onTestFinished(() => verifier.close());
   return { verifier, key, said, begin, silence };
 }
+
+test.each(['maxTokenAge', 'clockTolerance', 'cacheSize', 'jwksWindow'] as const)(
+  '%s that is no number is refused at once: compared with it, everything would be in bounds',
+  (option) => {
+    for (const value of [Number.NaN, -1, '600' as unknown as number])
+      expect(() => verifierOf(testKey(), { [option]: value })).toThrow(`${option} must be a number`);
+  },
+);
+
+test('a bound of silence that is no number is refused at once', () => {
+  for (const lagMax of [Number.NaN, -1, '2000' as unknown as number]) {
+    const auth = { token: () => 'token' };
+    expect(() => revocationFeed({ url: 'http://127.0.0.1:9', auth, lagMax })).toThrow('lagMax must be a number');
+    expect(() => revocationsInRedis({ redis: 'redis://127.0.0.1:9', lagMax })).toThrow('lagMax must be a number');
+  }
+});
 
 /** A server of this test that answers as it is told. */
 async function serve(

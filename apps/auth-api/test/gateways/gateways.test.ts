@@ -113,6 +113,15 @@ describe.each(found)('$gateway.program', ({ gateway, path }) => {
           '/public/..%3B/reports/1',
         ],
         ...['/things/..;/reports/1', '/reports;x/1', '/reports%3bx/1', '/;/reports/1'],
+        // A URL parser takes \\ for /, goes up from an empty segment, and leaves %2f and what is no encoding as they are.
+        ...['/public/..\\reports/1', '/reports\\1', '/reports/a//../../b', '/reports//../public/x'],
+        ...[
+          '/public/a%2fb/../../reports/1',
+          '/%zz/../reports/1',
+          '/reports/%zz',
+          '/public/../reports/%zz',
+          '/;/reports/1%',
+        ],
       ];
       for (const path of disguised) {
         const { status } = await ask(port, path, { token });
@@ -215,6 +224,43 @@ describe.each(found)('$gateway.program', ({ gateway, path }) => {
         'x-auth-scope': ['account'],
         'x-auth-token-expires': [expect.any(String)],
       });
+    });
+
+    test('a connection is upgraded to a WebSocket only: nobody leads one past the gateway over h2c', async () => {
+      const { access_token: token } = await logIn(api, email);
+      const upgrade = async (path: string, ...offered: string[]) => {
+        const socket = connect(port, '127.0.0.1');
+        await once(socket, 'connect');
+        const lines = [
+          `GET ${path} HTTP/1.1`,
+          'Host: x',
+          `Authorization: Bearer ${token}`,
+          'HTTP2-Settings: AAMAAABkAAQAAP__',
+        ];
+        lines.push('Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==', 'Sec-WebSocket-Version: 13');
+        lines.push('Connection: Upgrade, HTTP2-Settings', ...offered.map((protocol) => `Upgrade: ${protocol}`));
+        socket.write(`${lines.join('\r\n')}\r\n\r\n`);
+        await once(socket, 'data');
+        socket.destroy();
+        return service
+          .takePassed()
+          .flatMap(({ rawHeaders }) =>
+            rawHeaders.flatMap(([name, value]) => (name.toLowerCase() === 'upgrade' ? value.toLowerCase() : [])),
+          );
+      };
+      for (const path of ['/public/page', '/things']) {
+        for (const offered of [
+          ['h2c'],
+          ['H2C'],
+          ['websocket, h2c'],
+          ['h2c, websocket'],
+          ['websocket', 'h2c'],
+          ['tls/1.0'],
+        ])
+          expect([path, offered, await upgrade(path, ...offered)]).toEqual([path, offered, []]);
+        // nginx passes none on unless it is told to.
+        expect(await upgrade(path, 'websocket')).toEqual(gateway.program === 'nginx' ? [] : ['websocket']);
+      }
     });
 
     test('connections to auth-api are kept', async () => {

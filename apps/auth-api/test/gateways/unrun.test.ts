@@ -40,10 +40,10 @@ describe('traefik', () => {
   });
 
   test('asks auth-api on every router but the open one, hands it the token alone, and takes the identity from it alone', () => {
-    const { parameters, ...routers } = http.routers;
-    expect(parameters).toEqual({
+    const { refused, ...routers } = http.routers;
+    expect(refused).toEqual({
       entryPoints: ['web'],
-      rule: 'PathRegexp(`;`)',
+      rule: 'PathRegexp(`;`) || HeaderRegexp(`Upgrade`, `(?i)h2c`)',
       priority: 3,
       service: 'noop@internal',
     });

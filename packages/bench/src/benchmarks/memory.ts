@@ -23,7 +23,7 @@ const DEVICES = [
 /** Users copied by one call: a tenth of a second. */
 const BATCH = 5000;
 /**
- * KEYS: what one user has. ARGV[1]: the user's id as keys spell it; ARGV[2], ARGV[3]: numbers of the first and last copy, who get ids of
+ * KEYS: what one user has. ARGV[1]: the user's id as keys spell it; ARGV[2], ARGV[3]: numbers of the first and last copy, whose ids have
  * the same length; then the dump and the TTL (ms, 0: none) of each key.
  */
 const COPY = `

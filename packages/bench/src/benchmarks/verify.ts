@@ -60,7 +60,7 @@ export async function againstHello(
   measured: () => Promise<Sample>,
 ): Promise<Comparison & { against: string }> {
   const hello = await stand.hello();
-  // And once more by who compares.
+  // And once more in the comparison.
   for (let run = 1; run < WARM_UPS; run += 1) await measured();
   const comparison = await compare(stand.rounds(rounds), () => sayHello(hello.url, stand.seconds), measured);
   return { against: 'Fastify hello', ...comparison };

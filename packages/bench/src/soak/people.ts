@@ -37,7 +37,7 @@ export async function createPeople(stand: Stand, count: number) {
   const { hostname, port } = new URL(stand.api.url);
 
   let refused = 0;
-  /** Whoever is told to come again later does: where something else takes the cores for a moment, auth-api refuses what is too much (docs/overload.md). */
+  /** Asks again when told to: where something else takes the cores for a moment, auth-api refuses what is too much (docs/overload.md). */
   async function ask<Body>(method: string, path: string, { token = '', body = '' } = {}): Promise<Body> {
     for (let times = 1; ; times += 1) {
       const { status, answer, retryAfter } = await askOnce(method, path, token, body);
