@@ -1,6 +1,8 @@
+import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { repositoryRoot } from '@latchkey/dev-stack/repository';
+import { programOnPath } from '@latchkey/dev-stack/system-programs';
 import { Deployment } from 'kubernetes-models/apps/v1';
 import { HorizontalPodAutoscaler } from 'kubernetes-models/autoscaling/v2';
 import { Job } from 'kubernetes-models/batch/v1';
@@ -120,6 +122,19 @@ describe.each(workloads.map((manifest) => [manifest.metadata.name, manifest] as 
     // Throws for what is missing; what it does not know it would silently ignore.
     else expect(Object.keys(read(environment))).toEqual(expect.arrayContaining(Object.keys(environment)));
   });
+});
+
+test('a manifest is read alike by every parser: kubectl’s takes no bare ? in braces', () => {
+  const folders = ['base', 'production'].map((folder) => join(k8s, folder));
+  for (const folder of folders)
+    for (const file of readdirSync(folder))
+      expect([file, readFileSync(join(folder, file), 'utf8').match(/\{[^}"'\n]*\?/)?.[0]]).toEqual([file, undefined]);
+});
+
+const kubectl = programOnPath('kubectl');
+test.skipIf(kubectl === undefined)('kubectl builds what is to be applied (needs kubectl)', () => {
+  const built = execFileSync(kubectl ?? '', ['kustomize', join(k8s, 'production')], { encoding: 'utf8' });
+  expect(parseAllDocuments(built).length).toBeGreaterThan(manifests.length);
 });
 
 describe.each(['auth-api', 'mailer-worker'] as const)('%s', (name) => {
