@@ -164,7 +164,7 @@ export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Prom
     if (verdict !== 'go') return ended(job.id, verdict);
 
     const { mail, key } = await write(job.id, parsed);
-    const conversation = await converse(job, mail, to);
+    const conversation = await converse(job, mail, to, key);
     const { before, dataBegun, failure } = conversation;
     // The key just made is in no mail.
     if (failure !== undefined && (failure.refused || !dataBegun)) await forget(key);
@@ -181,6 +181,7 @@ export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Prom
     { id, traceparent, reached, signal }: IncomingJob,
     mail: ComposedMail,
     to: string,
+    key: Written['key'],
   ): Promise<Conversation> {
     const seen: Conversation = { offered: false, dataBegun: false, before: undefined, failure: undefined };
     const span = tracing?.begin('smtp', 'CLIENT', traceparent, { 'network.protocol.name': 'smtp' });
@@ -193,6 +194,7 @@ export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Prom
         },
         async beforeData() {
           reached?.('data');
+          if (key !== undefined) await mailKeys.restart(key.purpose, key.key);
           seen.before = await ledger.noteSending(id);
           if (seen.before === 'accepted' || seen.before === 'withdrawn') throw new Error(`the mail is ${seen.before}`);
           seen.dataBegun = true;

@@ -34,6 +34,8 @@ export function newKey(): string {
  */
 export function createMailKeys(redis: RedisConnection, keys: RedisKeys, life: KeyLife) {
   const redisKey = (purpose: KeyPurpose, key: string) => keys[purpose](hash('sha256', key, 'base64url'));
+  const renewalMs = life.renews * 1000;
+  const lifeMs = life.activates * 1000 + renewalMs;
   return {
     /**
      * Makes a key that stands for one attempt of one user. It works while more than `renewal_ms` of its life is left.
@@ -41,10 +43,14 @@ export function createMailKeys(redis: RedisConnection, keys: RedisKeys, life: Ke
      */
     async mint(purpose: KeyPurpose, userId: string, attempt: number): Promise<string> {
       const key = newKey();
-      const renewalMs = life.renews * 1000;
       const meaning = JSON.stringify({ user_id: userId, attempt, renewal_ms: renewalMs });
-      await redis.set(redisKey(purpose, key), meaning, 'PX', life.activates * 1000 + renewalMs);
+      await redis.set(redisKey(purpose, key), meaning, 'PX', lifeMs);
       return key;
+    },
+
+    /** Lets its life begin now: between its making and the mail's data a mail server may take minutes. @throws Error if Redis has lost it. */
+    async restart(purpose: KeyPurpose, key: string): Promise<void> {
+      if ((await redis.pexpire(redisKey(purpose, key), lifeMs)) === 0) throw new Error('the key of the mail is lost');
     },
 
     /** Removes a key whose mail surely did not go out. It would expire by itself: nobody has ever seen it. */

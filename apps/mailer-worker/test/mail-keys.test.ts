@@ -32,6 +32,28 @@ describe('the key of a link', () => {
     await harness.settled(id);
   });
 
+  it('has its full life when the data of its mail begins, however long the mail server took until then', async () => {
+    const minted = () => keysOf(harness.redis, `${harness.namespace}:activation-key:*`);
+    const before = await minted();
+    let shortened: Promise<unknown> | undefined;
+    // As if nearly all of its life had passed.
+    const shorten = async () => {
+      const [mine = ''] = (await minted()).filter((key) => !before.includes(key));
+      expect(await harness.redis.pexpire(mine, 5000)).toBe(1);
+    };
+    harness.hooks.delay = (phase) => {
+      if (phase !== 'rcpt') return 0;
+      shortened = shorten();
+      return 500;
+    };
+    const { id, to } = await harness.add('activation');
+    const { text } = await harness.catcher.waitFor(to);
+    harness.hooks.delay = undefined;
+    await shortened;
+    expect(await harness.redis.pttl(redisKeyOf(keyIn(text)))).toBeGreaterThan(660_000 - 10_000);
+    await harness.settled(id);
+  });
+
   it('is 32 base62 characters, and another one for each mail', async () => {
     const added = await Promise.all(Array.from({ length: 20 }, () => harness.add('activation')));
     const mails = await Promise.all(added.map(({ to }) => harness.catcher.waitFor(to)));
