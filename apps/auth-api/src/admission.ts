@@ -1,10 +1,10 @@
 /**
- * Who goes first when more comes than can be done at once, and who is told to come again. It is decided before any work, at the door between
+ * Who goes first when more comes than can be done at once, and who is told to come again. Decided before any work, at the door between
  * Node's server and Fastify, because saying no must cost next to nothing (ADR 25).
  *
- * Everything is done by one thread, in turns: what is begun in a turn, all that comes meanwhile waits for. So no more is begun in a turn
- * than takes a few milliseconds; the rest waits here, tokens before the others, passwords last. What verifies, and what takes access away,
- * never waits. (A token that was verified before is not even asked about: plugins/quick-verify.ts.) Who would wait too long is refused at once.
+ * One thread does everything, turn by turn of the event loop, and what arrives during a turn waits for its end. So a turn begins only a few
+ * milliseconds of work; the rest queues here, tokens first, passwords last. What verifies, and what takes access away, never waits. (A token
+ * that was verified before does not even come here: plugins/quick-verify.ts.) A request that would wait too long is refused at once.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
@@ -14,17 +14,17 @@ import { answerAtOnce } from './plugins/problem-answers.ts';
 import { Problem } from './problems.ts';
 
 /**
- * By class, the first to be served first: milliseconds of the thread that a request takes, in one turn and in those after it, and how many may
- * be under way or wait. That bounds every queue behind the door, however slow a store is: nobody waits for a second behind a thousand refreshes, of
- * which a core does 4000 in one. Listeners are bounded by the round through them: 0.2 s for 5000 (docs/capacity.md).
+ * In order of service. `takes`: milliseconds of the thread that a request costs, in its turn and in later ones. `most`: how many may be queued or
+ * under way, which bounds every queue behind the door, however slow a store is: a core works off a thousand refreshes in a quarter of a second.
+ * Listeners are bounded by the round through them: 0.2 s for 5000 (docs/capacity.md).
  */
 const CLASSES = {
-  /** What verifies, and what takes access away: the one as urgent as the other. */
+  /** What verifies, and what takes access away: equally urgent. */
   vital: { takes: 0, most: 1000 },
   feed: { takes: 0, most: 5000 },
   tokens: { takes: 0.25, most: 1000 },
   rest: { takes: 1, most: 1000 },
-  /** The same, for browsers: refused by a page. */
+  /** The same for browsers: refused by a page. */
   pages: { takes: 1, most: 1000 },
   passwords: { takes: 2, most: 1000 },
 };
@@ -33,23 +33,23 @@ const names = Object.keys(CLASSES) as RequestClass[];
 const byClass = <T>(make: () => T) =>
   Object.fromEntries(names.map((name) => [name, make()])) as Record<RequestClass, T>;
 
-/** Milliseconds a turn of the event loop should take, and milliseconds of work begun in one at most. */
+/** Milliseconds a turn of the event loop may take before it counts as slow, and milliseconds of work begun in one at most. */
 const TURN = { takes: 4, begins: 3 };
 /**
- * AIMD, as TCP's window (RFC 5681): after a turn that took longer the room is `down` times what it was, else `up` milliseconds more. Never less than
- * `least` of the turn just measured, or one that was slow would stop everything.
+ * AIMD, like TCP's window (RFC 5681): a slow turn shrinks the room to `down` times what it was, any other adds `up` milliseconds. It never falls
+ * below `least` of the turn just measured, or one slow turn would stop everything.
  */
 const FOLLOW = { down: 0.7, up: 0.2, least: 0.1 };
 
-/** @returns the milliseconds of work that may be begun, where it was `room` and the turn took so many milliseconds. */
+/** @returns the milliseconds of work the next turn may begin, after one that had `room` and took `took`. */
 export const roomAfter = (room: number, took: number): number =>
   Math.min(TURN.begins, took > TURN.takes ? Math.max(room * FOLLOW.down, took * FOLLOW.least) : room + FOLLOW.up);
 
-/** Milliseconds the first of a class may have waited: from then on who comes is refused, and after twice the interval so is the first. */
+/** Milliseconds the head of a queue may have waited (codel.ts): beyond it newcomers are refused, and beyond twice `interval` the head as well. */
 const PATIENCE = { interval: 1000, target: 250 };
-/** Milliseconds without work after a turn, as long as somebody was late within the last burst: the stores share the processor, and need it for what was begun. */
+/** Milliseconds between turns for an `interval` after a queue was late: the stores share the processor, and need it for what was begun. */
 const PAUSE = 2;
-/** Seconds until a refused caller should come again, at least and at most: not all of them at once. */
+/** Seconds until a refused caller should come again, at least and at most; drawn, so that not all come at once. */
 const COME_AGAIN = { soonest: 1, latest: 4 };
 const comeAgain = (): number =>
   COME_AGAIN.soonest + Math.floor(Math.random() * (COME_AGAIN.latest - COME_AGAIN.soonest + 1));
@@ -58,7 +58,7 @@ const OVERLOADED = new Problem('overloaded');
 /** Milliseconds between two lines of the log that say what was refused. */
 const TELL_EVERY = 5000;
 
-/** By method and path. Whoever asks for checks and metrics decides whether this instance is stopped: never refused. */
+/** By method and path, the first that matches. Checks and metrics decide whether this instance is stopped: never refused. */
 const KINDS: readonly [RequestClass | undefined, RegExp][] = [
   [
     'vital',
@@ -77,8 +77,8 @@ const KINDS: readonly [RequestClass | undefined, RegExp][] = [
 ];
 
 /**
- * A path as the router takes it: but for what is appended to these two, no part of ours needs another spelling, and whoever uses one may hide a login
- * behind it.
+ * Paths that need no decoding. Except in what is appended to these two, ours contain no `%`; as an encoded path could hide a login, it is
+ * classed with passwords.
  */
 const PLAIN = /^\/(?:[^%#]*|v1\/(?:verify|admin)\/[^#]*)$/;
 
@@ -93,7 +93,7 @@ export function classOf({ method = '', url = '' }: Pick<IncomingMessage, 'method
 export type Admission = ReturnType<typeof createAdmission>;
 
 interface Entering {
-  /** Milliseconds: when it came. */
+  /** When it came, in milliseconds. */
   since: number;
   request: IncomingMessage;
   response: ServerResponse;
@@ -113,17 +113,17 @@ export function createAdmission({ metrics, logger, passwordsFull }: AdmissionOpt
   const isLate = byClass(() => createCoDel(PATIENCE));
   /** Milliseconds of work begun in this turn. */
   let begun = 0;
-  /** As many may be. */
+  /** As many may be begun. */
   let room: number = TURN.begins;
   let turning = false;
-  /** Milliseconds: when somebody came too late last. */
+  /** When a queue was last found late, in milliseconds. */
   let lateAt = Number.NEGATIVE_INFINITY;
-  /** Milliseconds: when the next turn was asked for. From then on the event loop waits for nothing else. */
+  /** When the next turn was asked for, in milliseconds. From then on the event loop does not idle. */
   let askedAt = 0;
-  /** Since the log told of it. */
+  /** Since the last line of the log about it. */
   let refused = byClass(() => 0);
   let telling: NodeJS.Timeout | undefined;
-  /** Those that a route answers. */
+  /** Those that a route answers with its own refusal. */
   const refusedInside = new WeakSet<IncomingMessage>();
   for (const name of names) metrics.refused.inc({ class: name }, 0);
 
@@ -144,13 +144,13 @@ export function createAdmission({ metrics, logger, passwordsFull }: AdmissionOpt
   }
 
   function begin(name: RequestClass, { response, go }: Entering): void {
-    // Whoever has left meanwhile is done with.
+    // Its client has left meanwhile.
     if (response.destroyed) return;
     begun += CLASSES[name].takes;
     go();
   }
 
-  /** The oldest first: to an end if it waited for too long, else for as long as the turn has room. */
+  /** Oldest first: refuses what has waited too long, and begins the rest while the turn has room. */
   function serve(name: RequestClass, now: number): void {
     const queue = waiting[name];
     for (let [first] = queue; first !== undefined; [first] = queue) {
@@ -217,8 +217,8 @@ export function createAdmission({ metrics, logger, passwordsFull }: AdmissionOpt
       if (takes > 0) takeTurn();
     },
 
-    /** For what is refused by a page. @throws {Problem} `overloaded` */
-    demand(request: IncomingMessage): void {
+    /** For routes that refuse with a page. @throws {Problem} `overloaded` */
+    assertAdmitted(request: IncomingMessage): void {
       if (refusedInside.has(request)) throw new Problem('overloaded', { retryAfter: comeAgain() });
     },
 

@@ -1,7 +1,7 @@
 /** Where a request comes from, as the socket or a trusted proxy says. */
 import { isIP } from 'node:net';
 
-/** What no proxy names an address, as RFC 7239 section 6.2 calls it. */
+/** Stands for anything that is no address (RFC 7239 section 6.2). */
 const UNKNOWN = 'unknown';
 
 /** The address alone: some proxies write the client's port behind it, and then every connection would be somebody else. */

@@ -1,7 +1,5 @@
 /** Tells an error of a dependency that is down from an error of ours. */
-import { NotReady } from './not-ready.ts';
-
-export type DependencyName = 'postgresql' | 'redis';
+import { type DependencyName, NotReady } from './not-ready.ts';
 
 /** The socket went, or never came. */
 const NETWORK_CODES = new Set([
@@ -15,19 +13,23 @@ const NETWORK_CODES = new Set([
   'ENETUNREACH',
 ]);
 
-/** Prisma: can't reach (P1001), timed out (P1002, P1008), closed (P1017), pool or transaction not had in time (P2024, P2028), deadlock (P2034). */
+/**
+ * Prisma: can't reach (P1001), timed out (P1002, P1008), no TLS (P1011), closed (P1017), pool or transaction not had in time (P2024, P2028),
+ * deadlock (P2034).
+ */
 const PRISMA_CODES = new Set(['P1001', 'P1002', 'P1008', 'P1011', 'P1017', 'P2024', 'P2028', 'P2034']);
 
 /**
- * PostgreSQL's own ways to say not now: connection exceptions (class 08), shutdown and start-up (57P01–57P03), too many connections, full disk,
- * read-only standby; and what is worth repeating: deadlock, serialization failure, a lock not had in time, a statement that was cancelled.
+ * PostgreSQL's own ways to say not now: connection exceptions (class 08), shutdown, start-up, a database or session that is ended (57P01–57P05),
+ * no memory, disk or connections left (class 53), read-only standby; and what is worth repeating: deadlock, serialization failure, a lock not
+ * had in time, a statement that was cancelled.
  */
 const SQLSTATE = /(?:^|[`'":\s(])(?:08[0-9A-Z]{3}|57P0[1-5]|53[0-9]00|25006|40P01|40001|55P03|57014)(?:$|[`'":\s)])/;
 
 const POSTGRES_MESSAGE =
   /timeout exceeded when trying to connect|query read timeout|connection terminated|can't reach database|server has closed the connection|client has encountered a connection error|socket ?timeout|not queryable|expired transaction|transaction already closed|unable to start a transaction|is a standby/i;
 
-/** What ioredis says while Redis is away. What the server itself answers (loading, read-only after a failover, full, no such right) is a ReplyError. */
+/** What ioredis says while Redis is away. What the server answers (loading, read-only after a failover, full, no such right) is a ReplyError. */
 const REDIS_MESSAGE =
   /connection is closed|stream isn't writeable|command timed out|connection in subscriber mode|max retries per request|redis connection is not ready|connect ETIMEDOUT|cluster isn't ready|cluster redirections|startup nodes/i;
 

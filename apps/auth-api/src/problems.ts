@@ -30,17 +30,17 @@ const catalogue = {
   signing_key_unknown: [404, 'The signing key is not known'],
   mail_unknown: [404, 'There is no such mail to retry or discard'],
   method_not_allowed: [405, 'The method is not allowed here'],
+  request_timeout: [408, 'The request took too long to arrive'],
   signing_key_too_young: [409, 'The next signing key is not known to every verifier yet'],
   activation_key_expired: [410, 'The activation link has expired'],
   activation_key_used: [410, 'The activation link was used'],
-  request_timeout: [408, 'The request took too long to arrive'],
   password_reset_key_expired: [410, 'The password reset link has expired'],
   password_reset_key_used: [410, 'The password reset link was used'],
   email_change_key_expired: [410, 'The link to another address has expired'],
   email_change_key_used: [410, 'The link to another address was used'],
   body_too_large: [413, 'The body is too large'],
-  unsupported_media_type: [415, 'The content type is not supported'],
   uri_too_long: [414, 'The address is too long'],
+  unsupported_media_type: [415, 'The content type is not supported'],
   rate_limited: [429, 'Too many requests'],
   headers_too_large: [431, 'The headers are too large'],
   internal_error: [500, 'Something went wrong here'],
@@ -50,7 +50,7 @@ const catalogue = {
 
 export type ProblemCode = keyof typeof catalogue;
 
-/** One thing wrong with the input: RFC 6901 pointer into the body (or `/query/…`, `/params/…`, `/headers/…`) and what is expected there. */
+/** What is expected at a place of the input: an RFC 6901 pointer into the body, or `/query/…`, `/params/…`, `/headers/…`, `/path`. */
 export interface InputError {
   pointer: string;
   detail: string;
@@ -84,7 +84,7 @@ export class Problem extends Error {
   }
 }
 
-/** `invalid_request` of one field. @param pointer RFC 6901, into the body or below `/query`, `/path`. */
+/** `invalid_request` of one field. @param pointer see {@link InputError}. */
 export const invalidInput = (pointer: string, detail: string): Problem =>
   new Problem('invalid_request', { errors: [{ pointer, detail }] });
 

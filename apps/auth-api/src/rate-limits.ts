@@ -26,7 +26,7 @@ export const limits = {
   loginPerIp: { points: 300, window: 300, countedBy: networkOf },
   /** Trying many passwords; a login that succeeds starts anew. NIST SP 800-63B section 5.2.2 allows 100 failures in a row. */
   loginPerAccount: { points: 100, window: 900, countedBy: emailKey },
-  /** The same by who has a token of the account. Apart, or strangers who try to log in could keep the owner from a new password. */
+  /** The same for holders of a token of the account. Counted apart, or strangers' logins could keep the owner from changing the password. */
   passwordPerUser: { points: 20, window: 900, countedBy: (userId: string) => userId },
 } as const;
 

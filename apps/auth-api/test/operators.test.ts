@@ -309,6 +309,17 @@ describe('suspension', () => {
     expect([await verify(later.access_token), await refresh(later)]).toEqual([200, 200]);
   });
 
+  // From the year 2255 on, what Redis holds can't be told from "until lifted".
+  test.each([
+    ['2254-06-01T00:00:00.000Z', '2254-06-01T00:00:00.000Z'],
+    ['2300-06-01T00:00:00.000Z', null],
+  ])('until %s is shown alike to operators and to the user: %s', async (until, shown) => {
+    const { id, email } = await twoDevices();
+    expect((await act('PUT', `/users/${id}/suspension`, { until })).json()).toMatchObject({ suspended_until: shown });
+    expect((await act('GET', `/users/${id}`)).json()).toMatchObject({ suspended_until: shown });
+    expect((await api.login(email)).json().until ?? null).toBe(shown);
+  });
+
   test('without an instant lasts until it is lifted; one in the past is refused', async () => {
     const { id, email } = await twoDevices();
     const suspended = await act('PUT', `/users/${id}/suspension`);

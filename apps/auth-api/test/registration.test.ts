@@ -107,7 +107,7 @@ describe('unknown, pending and taken addresses', () => {
     for (const email of [unknown, pending, taken]) {
       const asked = performance.now();
       await limited.post('/v1/activations', { email });
-      // RESEND_FLOOR in src/domain/registration.ts; a timer may be a millisecond early by this clock.
+      // FLOOR in src/domain/equal-time.ts; a timer may be a millisecond early by this clock.
       expect(performance.now() - asked).toBeGreaterThanOrEqual(29);
     }
   });
@@ -169,6 +169,8 @@ describe('the first mail comes in', () => {
   test.each([
     ['the language asked for', { locale: 'de-AT' }, 'en', GERMAN],
     ['the language of the browser when none is asked for', {}, 'de-DE,de;q=0.9,en;q=0.8', GERMAN],
+    ['the language the browser wants most, wherever it stands', {}, 'en;q=0.1, de', GERMAN],
+    ['no language the browser refuses', {}, 'de;q=0, en', ENGLISH],
     ['English when the browser wants a language we do not have', {}, 'fr-FR', ENGLISH],
     ['English when the browser says nothing of sense', {}, '*;q=0.5', ENGLISH],
     ['English when nobody says anything', {}, undefined, ENGLISH],

@@ -1,9 +1,8 @@
 /** The access token: a JWT of RFC 9068. */
 import type { Microseconds } from '../store/sessions.ts';
+import { USER_SCOPE } from './scopes.ts';
 import { createClientJti, createJti } from './token-identity.ts';
 
-/** The scope of a user who logged in with a password. */
-export const USER_SCOPE = 'account';
 /** RFC 9068 wants a client; a user who logs in directly came through Latchkey's own API. */
 const FIRST_PARTY_CLIENT = 'latchkey';
 

@@ -27,7 +27,7 @@ export interface AccountOptions {
   withdrawMails: WithdrawMails;
 }
 
-/** Whose session calls. */
+/** The user who calls, and the session they call with. */
 export interface Owner {
   userId: string;
   sessionId: string;
@@ -37,8 +37,8 @@ export function createAccount(options: AccountOptions) {
   const { changes, passwords, sessions, revocation, audit, withdrawMails } = options;
 
   /**
-   * Has a change made by who knows the account's password.
-   * @param change resolves to false where the hash that the password was compared with is another one meanwhile: then all begins anew.
+   * Makes a change for a caller that knows the account's password.
+   * @param change resolves to false when the hash the password was compared with was replaced meanwhile: then everything begins anew.
    * @throws {Problem} `rate_limited`, `invalid_credentials`; `invalid_token` when the account is gone.
    */
   async function withPassword(
@@ -81,7 +81,7 @@ export function createAccount(options: AccountOptions) {
     },
 
     /**
-     * Mails the link that makes `newEmail` the account's address; nothing tells whether it has an account of its own but its mailbox.
+     * Mails the link that makes `newEmail` the account's address; only its mailbox learns whether it has an account of its own.
      * @throws {Problem} `invalid_credentials`, `rate_limited`, `overloaded`.
      */
     async requestEmailChange(
@@ -118,7 +118,7 @@ export function createAccount(options: AccountOptions) {
   };
 }
 
-/** Times a change is begun anew because the hash its password was compared with was replaced: by a login that has rehashed the same one. */
+/** Tries of a change: it begins anew when the hash was replaced meanwhile, by a login that rehashed the same password. */
 const ATTEMPTS = 3;
 const WRONG: InputError = { pointer: '/current_password', detail: 'is not the password of the account' };
 const wrongPassword = () => new Problem('invalid_credentials', { errors: [WRONG] });

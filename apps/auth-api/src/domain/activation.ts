@@ -1,15 +1,19 @@
-/** The life of an activation key, as whoever holds one sees it (docs/adr/0004). */
+/** The life of an activation key, as whoever holds one sees it (ADR 4). */
 import type { MailKeyStore } from '../store/mail-keys.ts';
 import type { UserStore } from '../store/users.ts';
+import type { DeadKey } from './mailed-key.ts';
 import type { RequestContext } from './request-context.ts';
 
-/** Why a key does nothing. `superseded`: a newer mail replaced it. */
-export type DeadKey = { status: 'expired' | 'used' | 'unknown' | 'superseded' };
+/** Why an activation key does nothing. `superseded`: a newer mail replaced it. */
+export type DeadActivationKey = DeadKey | { status: 'superseded' };
+
+/** One that not even a renewal brings back. */
+type LostKey = { status: 'used' | 'unknown' | 'superseded' };
 
 export type KeyState =
   | { status: 'pending'; worksFor: number; expiresAt: Date; email: string; locale: string }
   | { status: 'expired'; locale: string }
-  | { status: 'used' | 'unknown' | 'superseded' };
+  | LostKey;
 
 /** A registration that waits, as the key that counts for it sees it. */
 interface Waiting {
@@ -21,10 +25,7 @@ interface Waiting {
   locale: string;
 }
 
-type FullState =
-  | ({ status: 'pending' } & Waiting)
-  | ({ status: 'expired' } & Waiting)
-  | { status: 'used' | 'unknown' | 'superseded' };
+type FullState = ({ status: 'pending' | 'expired' } & Waiting) | LostKey;
 
 export type Activation = ReturnType<typeof createActivation>;
 
@@ -54,13 +55,20 @@ export function createActivation({ keys, users, allowMail, onMailOwed }: Activat
 
   return {
     /** Looks; changes nothing. */
-    inspect: (key: string): Promise<KeyState> => look(key),
+    async inspect(key: string): Promise<KeyState> {
+      const state = await look(key);
+      if (state.status === 'pending') {
+        const { worksFor, expiresAt, email, locale } = state;
+        return { status: 'pending', worksFor, expiresAt, email, locale };
+      }
+      return state.status === 'expired' ? { status: 'expired', locale: state.locale } : { status: state.status };
+    },
 
     /** Spends the key: exactly one caller gets `activated`. */
     async activate(
       key: string,
       context: RequestContext,
-    ): Promise<{ status: 'activated'; user: { id: string; email: string } } | DeadKey> {
+    ): Promise<{ status: 'activated'; user: { id: string; email: string } } | DeadActivationKey> {
       const state = await look(key);
       if (state.status !== 'pending') return { status: state.status };
       const user = await users.activate(state.userId, state.attempt, context);
@@ -74,10 +82,7 @@ export function createActivation({ keys, users, allowMail, onMailOwed }: Activat
     },
 
     /** Mails a fresh key in place of a live or expired one, to the address the registration gave. */
-    async renew(
-      key: string,
-      context: RequestContext,
-    ): Promise<{ status: 'renewed' } | Exclude<DeadKey, { status: 'expired' }>> {
+    async renew(key: string, context: RequestContext): Promise<{ status: 'renewed' } | LostKey> {
       const state = await look(key);
       if (state.status !== 'pending' && state.status !== 'expired') return { status: state.status };
       await allowMail(state.email);

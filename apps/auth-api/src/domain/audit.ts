@@ -4,7 +4,7 @@
  * wait for PostgreSQL. (What users do that PostgreSQL is written for anyway is recorded in that same statement: store/users.ts.)
  *
  * Such events are gathered for some milliseconds and recorded together. Those that could not be recorded are tried again; a process that
- * is killed loses what it had gathered (docs/adr/0011).
+ * is killed loses what it had gathered (ADR 11).
  */
 import { randomUUID } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
@@ -14,15 +14,15 @@ import { unavailableDependency } from '../dependency-errors.ts';
 import type { AuditEvent, AuditFilter, AuditStore, AuditType, RecordedEvent } from '../store/audit.ts';
 import type { RequestContext } from './request-context.ts';
 
-/** Events that wait at once; far more than are gathered meanwhile. What comes on top is logged instead. */
+/** Events that may wait at once; far more than gather meanwhile. What comes on top is logged instead. */
 const MOST_WAITING = 1000;
 /** Milliseconds in which events gather: one statement for all of them, where each login would pay for its own. */
 const GATHER = 20;
 /** Milliseconds between a try of one event that failed and the next try. */
 const PAUSE = 500;
-/** Milliseconds who reads the log waits at most for what was noted before: with the statement that reads, within the 2 s of an answer. */
+/** Milliseconds a reader of the log waits at most for what was noted before: with the statement that reads, within the 2 s of an answer. */
 const READ_AFTER = 700;
-/** Milliseconds what waits has to be recorded when the app closes; what is left then is logged. */
+/** Milliseconds in which to record what waits when the app closes; what is left then is logged. */
 const CLOSE_WITHIN = 3000;
 
 export type Audit = ReturnType<typeof createAudit>;

@@ -42,7 +42,7 @@ const sha256 = (secret: string): Buffer => hash('sha256', secret, 'buffer');
 /** What an unknown id is compared with, so that it costs the same. No secret has this hash. */
 const NO_HASH = Buffer.alloc(32);
 
-/** Milliseconds for which a client is not read again for who only asks: the log names one that is revoked at once, and for much longer. */
+/** Milliseconds for which a client that only asks is not read again: the log names a revoked one at once, and for much longer. */
 const KEPT_FOR = 10_000;
 /** Headers of clients that are remembered: far more than there are clients that ask often. */
 const MOST_PROVEN = 1000;
@@ -56,7 +56,7 @@ export function createClients({ store, log, copy, signingKeys, audit, env }: Cli
   /** Live clients as they were read in an epoch: with another one their revocations may be lost. */
   const kept = new Map<string, { client: StoredClient; epoch: Epoch; until: number }>();
 
-  /** By an `Authorization` that was right, the client as it was read then: good for as long as it is the one that is kept. */
+  /** By each `Authorization` that was right, the client as it was read then: good for as long as it is the one that is kept. */
   const proven = createBoundedMap<StoredClient>(MOST_PROVEN);
 
   /** From memory, if the log says nothing against it. @throws what {@link knownEpoch} does. */
@@ -90,10 +90,10 @@ export function createClients({ store, log, copy, signingKeys, audit, env }: Cli
     authenticate: (credentials: ClientCredentials) => authenticate(credentials),
 
     /**
-     * The same of who comes with each request of others: the client is read, and its secret hashed, now and then; its revocation is known as it
-     * happens.
+     * The same for a client that calls with each request of others: it is read, and its secret hashed, only now and then; its revocation is
+     * known as it happens.
      */
-    async authenticateOften({ authorization, read }: PresentedCredentials): Promise<ClientRecord> {
+    async authenticateCached({ authorization, read }: PresentedCredentials): Promise<ClientRecord> {
       const known = proven.get(authorization);
       if (known && (await findKept(known.id)) === known) return known;
       // Read anew, or revoked: a secret is remembered for no longer than it is good.

@@ -1,7 +1,7 @@
 /** Another address for an account, once the mailbox behind it has said yes. */
 import type { AccountChanges } from '../store/account-changes.ts';
 import type { MailKeyStore } from '../store/mail-keys.ts';
-import { type SpentKey, worthOf } from './mailed-key.ts';
+import { type DeadKey, keyStatus } from './mailed-key.ts';
 import type { RequestContext } from './request-context.ts';
 
 export type EmailChangeState =
@@ -24,7 +24,7 @@ export function createEmailChange({ keys, changes, onMailOwed }: EmailChangeOpti
     const user = record && (await changes.emailChangeState(record.userId));
     if (!record || !user) return { status: 'unknown' } as const;
     const { email: former, newEmail, locale, closed } = user;
-    const status = worthOf(record, user);
+    const status = keyStatus(record, user);
     if (status !== 'pending') return { status, locale };
     // A closed account stays where it is: whoever moves it to another mailbox would have the next reset mailed there.
     return newEmail === null || closed
@@ -47,7 +47,7 @@ export function createEmailChange({ keys, changes, onMailOwed }: EmailChangeOpti
     async confirm(
       key: string,
       context: RequestContext,
-    ): Promise<{ status: 'changed'; user: { id: string; email: string } } | SpentKey> {
+    ): Promise<{ status: 'changed'; user: { id: string; email: string } } | DeadKey> {
       const state = await look(key);
       if (state.status !== 'pending') return { status: state.status };
       const { userId, former, email } = state;

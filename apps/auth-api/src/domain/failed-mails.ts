@@ -1,6 +1,6 @@
 /**
  * Mails the worker has given up on, and what operators do about them. Like every act of an operator each is recorded first
- * (docs/adr/0011); how the queue and the outbox stay of one mind is docs/adr/0019.
+ * (ADR 11); ADR 19 says how the queue and the outbox stay in agreement.
  */
 import { Problem } from '../problems.ts';
 import type { AuditType } from '../store/audit.ts';

@@ -55,11 +55,11 @@ export function createIntrospection(options: IntrospectionOptions) {
     }
   }
 
-  /** Of the session or the client, what Redis or PostgreSQL says; of single tokens and of keys, what the log says. */
+  /** Sessions and clients by what Redis or PostgreSQL says; single tokens and keys by what the log says. */
   async function isLive({ claims, identity }: ReadToken): Promise<boolean> {
     if (copy.denies(identity)) return false;
     const copied = log.copied();
-    // What is dead is told at once; that the copy is behind is then nobody's trouble.
+    // What is dead is answered at once; that the copy is behind is then nobody's trouble.
     copied.catch(() => undefined);
     const live = await (claims.sid === undefined
       ? clients.isLive(claims.sub)
@@ -82,7 +82,7 @@ export function createIntrospection(options: IntrospectionOptions) {
         const { exp, ...rest } = caller;
         return { active: true, token_type: 'Bearer', ...rest, ...(exp !== null && { exp }), iss: env.PUBLIC_URL };
       }
-      // What the copy says is worth something only of the Redis that is there.
+      // What the copy says counts only for the Redis that is there.
       knownEpoch(copy);
       const known = await read(token, false);
       if (!known || !(await isLive(known))) return INACTIVE;
@@ -90,7 +90,7 @@ export function createIntrospection(options: IntrospectionOptions) {
     },
 
     /**
-     * Whose token this is. An opaque one says so itself and the store is not asked: who may end it may end the session without it too.
+     * Whose token this is. An opaque one says so itself and the store is not asked: anyone who may end it may end the session without it too.
      * @returns undefined for what this issuer never issued.
      */
     async identify(token: string): Promise<KnownToken | undefined> {

@@ -6,8 +6,8 @@ import { es256Of, withLowS } from '@latchkey/verifier/ecdsa';
 const signInThreadPool = promisify(sign);
 
 /**
- * A signature by an elliptic curve takes less than the way to a thread and back: made here, refreshes are a third more a second. One by RS256
- * takes 0.3 ms, in which this thread would verify nobody.
+ * A signature by an elliptic curve takes less time than the way to a thread and back: making it here allows a third more refreshes a second.
+ * One by RS256 takes 0.3 ms, in which this thread would verify nobody.
  */
 const signatures = {
   // Not dsaEncoding 'ieee-p1363': that, and a key within options, take Node longer than the signature does.

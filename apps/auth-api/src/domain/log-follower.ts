@@ -40,7 +40,7 @@ export function createLogFollower({ copy, highWater, announceLife, logger, onErr
         return await announceLife();
       } catch (error) {
         if ((tries * RETRY) % INTERVAL === 0)
-          logger.error({ err: error }, 'Redis can not be told of this instance, which issues and verifies nothing yet');
+          logger.error({ err: error }, 'Redis cannot be told of this instance, which issues and verifies nothing yet');
         await wait(RETRY, undefined, { ref: false });
       }
     }
@@ -61,7 +61,10 @@ export function createLogFollower({ copy, highWater, announceLife, logger, onErr
   }
 
   return {
-    /** In the background: until PostgreSQL has said how far the log had been read, and Redis has been told of this instance (or takes no writes), every token is refused. */
+    /**
+     * In the background. Every token is refused until PostgreSQL has said how far the log had been read, and Redis has been told of this
+     * instance (or takes no writes).
+     */
     start: (): void => void follow(),
 
     /** Notes where it ends, and ends the copy. */

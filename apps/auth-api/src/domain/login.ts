@@ -57,7 +57,7 @@ type Refusal = Exclude<RefreshOutcome, { status: 'ok' }>;
 const NOBODY = '00000000-0000-0000-0000-000000000000';
 /** In place of a hash that was replaced meanwhile. No stored one equals it: the session ends, and the login begins anew. */
 const REPLACED_MEANWHILE = '';
-/** Times a login is begun anew because everything was revoked while its password was checked. */
+/** Tries of a login: it begins anew when everything was revoked while its password was checked. */
 const ATTEMPTS = 5;
 
 export function createLogin(options: LoginOptions) {
@@ -84,7 +84,7 @@ export function createLogin(options: LoginOptions) {
   }: Issue): Promise<IssuedTokens> {
     const { counter, issuedAt: refreshIssuedAt, expiresInMs } = refresh;
     const sessionLife = Math.max(0, Math.floor(expiresInMs / 1000));
-    // No access token outlives its session: who ends all the others must find each whose token could still be used.
+    // No access token outlives its session: ending all the others must find each whose token could still be used.
     const ttl = Math.min(env.ACCESS_TOKEN_TTL, sessionLife);
     const claims = accessTokenClaims({ userId, sessionId, createdAt, issuedAt }, { ...issuedBy, ttl });
     return {
@@ -98,7 +98,7 @@ export function createLogin(options: LoginOptions) {
     };
   }
 
-  /** What a refresh that is refused leaves to do: the record of a reuse, and the line that the log may be owed still. */
+  /** What a refresh that is refused leaves to do: the record of a reuse, and the line the log may still be owed. */
   async function settle({ status }: Refusal, token: RefreshTokenContent, context: RequestContext): Promise<void> {
     // First: should the log fail, the next call only hears that the session has ended. (Whoever presented it is not known to be the user.)
     if (status === 'reused')
@@ -109,7 +109,7 @@ export function createLogin(options: LoginOptions) {
         context,
         details: { session_id: token.sessionId },
       });
-    // A cut-off has its own line, and of a session that left nothing nothing is owed.
+    // A cut-off has its own line, and for a session that left nothing behind none is owed.
     if (status !== 'cut' && status !== 'gone') await log.denySessions(token.userId, [token.sessionId]);
   }
 
@@ -164,7 +164,10 @@ export function createLogin(options: LoginOptions) {
     return { userId: user.id, passwordHash, epoch, generation };
   }
 
-  /** Whether the password was the account's, and its door open, once the session was there; if not, or not known, the session ends and nobody gets it. */
+  /**
+   * Whether the password was the account's, and its door open, once the session was there; if not, or not known, the session ends and
+   * nobody gets it.
+   */
   async function stillGood(userId: string, sessionId: string, passwordHash: string): Promise<boolean> {
     let settled: string | undefined;
     try {
@@ -177,7 +180,7 @@ export function createLogin(options: LoginOptions) {
 
   /** @returns undefined when everything was revoked since the generation was read. */
   async function open({ userId, epoch, generation }: Authenticated, format: TokenFormat, device: Device) {
-    // What an older copy of Redis issued would be refused as soon as it is known for one; a generation of another Redis says nothing.
+    // What an older copy of Redis issued would be refused as soon as it is known to be one; a generation of another Redis says nothing.
     const { id, born } = knownEpoch(copy);
     if (id !== epoch.id) return undefined;
     const opaque = format === 'opaque' ? createOpaqueToken(userId) : undefined;
@@ -277,5 +280,5 @@ export function createLogin(options: LoginOptions) {
   };
 }
 
-/** Until the end of time is said without an instant. */
+/** Until lifted is said without an instant. */
 const closed = (until: Date): Problem => new Problem('account_suspended', isUntilLifted(until) ? {} : { until });

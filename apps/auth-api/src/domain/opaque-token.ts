@@ -11,6 +11,7 @@ export const OPAQUE_PREFIX = 'lko_';
 const CONTENT_LENGTH = 16 + 32;
 /** 52 bytes are 70 characters with 4 bits to spare, which are zero: one token has one spelling. */
 const TEXT = new RegExp(`^${OPAQUE_PREFIX}[A-Za-z0-9_-]{69}[AQgw]$`);
+
 export interface OpaqueToken {
   userId: string;
   sessionId: string;

@@ -3,8 +3,8 @@ import { createBoundedMap } from '@latchkey/verifier/bounded-map';
 import type { RevocationCopy } from '@latchkey/verifier/revocation-copy';
 import { knownEpoch } from '../store/revocation-log.ts';
 import type { SessionStore } from '../store/sessions.ts';
-import { USER_SCOPE } from './access-token.ts';
 import { readOpaqueToken } from './opaque-token.ts';
+import { USER_SCOPE } from './scopes.ts';
 
 /** Tokens remembered at most, about half a KB each. */
 const MOST_KEPT = 10_000;
@@ -22,7 +22,7 @@ export type OpaqueTokens = ReturnType<typeof createOpaqueTokens>;
 
 /** @param copy knows what a shard of Redis that failed over may have forgotten. */
 export function createOpaqueTokens(sessions: SessionStore, copy: RevocationCopy) {
-  /** Whom tokens stood for that were good, since reading one costs as much as asking for it. Whether it still is, is asked each time. */
+  /** Whom good tokens stood for, since reading a token costs as much as asking for it. Whether it is still good is asked each time. */
   const kept = createBoundedMap<OpaqueCaller>(MOST_KEPT);
 
   return {

@@ -13,10 +13,11 @@ import type { ClientCredentials, Clients, PresentedCredentials } from './clients
 import { UNTIL_LIFTED } from './instants.ts';
 import type { Introspected, Introspection, KnownToken } from './introspection.ts';
 import type { RequestContext } from './request-context.ts';
-import type { RevocationService } from './revocation.ts';
+import { assertJti, type RevocationService } from './revocation.ts';
+import { CLIENT_SCOPES } from './scopes.ts';
 import type { Sessions } from './sessions.ts';
 import type { SigningKeys } from './signing-keys.ts';
-import { isClientJti, readJti } from './token-identity.ts';
+import { readJti } from './token-identity.ts';
 
 export type Operators = ReturnType<typeof createOperators>;
 
@@ -90,7 +91,7 @@ export function createOperators(options: OperatorsOptions) {
     /** The account, its sessions and what is personal are gone; that it happened is not. @throws {Problem} `user_unknown` */
     async deleteUser(act: Act, id: string): Promise<void> {
       await user(id);
-      // If what follows fails, the tokens perhaps are dead and nothing else has happened: the call can be repeated.
+      // If what follows fails, the tokens may be dead and nothing else has happened: the call can be repeated.
       await record(act, 'user.tokens_revoked', id);
       const event = { type: 'user.deleted', actor: actorOf(act), userId: id, context: act.context } as const;
       const erased = await users.erase(id, event, { endSessions: () => revocation.endAll(id), withdrawMails });
@@ -138,7 +139,7 @@ export function createOperators(options: OperatorsOptions) {
     /** @throws {Problem} `user_unknown`, `session_unknown` */
     async endSession(act: Act, id: string, sessionId: string): Promise<void> {
       await user(id);
-      // Whatever there is, also while it is not known which Redis this is: an end must not wait for that.
+      // Any session, even while it is not known which Redis this is: an end must not wait for that.
       const present = await sessions.list(id, 0);
       if (present.some((session) => session.id === sessionId))
         await record(act, 'session.ended', id, { session_id: sessionId });
@@ -157,18 +158,16 @@ export function createOperators(options: OperatorsOptions) {
 
     /** Refuses one access token by its name. @throws {Problem} `invalid_request` for what is not the `jti` of one. */
     async denyJti(act: Act, jti: string): Promise<void> {
-      const identity = readJti(jti);
-      if (!identity && !isClientJti(jti))
-        throw invalidInput('/jti', 'is not the jti of an access token of this issuer');
-      await record(act, 'token.denied', identity?.userId ?? null, { jti });
+      assertJti(jti);
+      await record(act, 'token.denied', readJti(jti)?.userId ?? null, { jti });
       await revocation.denyToken(jti);
     },
 
     /** RFC 7662, for a client with scope `introspect`. @throws {Problem} `invalid_client`, `insufficient_scope` */
     async introspect(presented: PresentedCredentials, token: string): Promise<Introspected> {
-      const { scopes } = await clients.authenticateOften(presented);
-      if (!scopes.includes('introspect'))
-        throw new Problem('insufficient_scope', { detail: 'The client lacks the scope introspect' });
+      const { scopes } = await clients.authenticateCached(presented);
+      if (!scopes.includes(CLIENT_SCOPES.introspect))
+        throw new Problem('insufficient_scope', { detail: `The client lacks the scope ${CLIENT_SCOPES.introspect}` });
       return introspection.introspect(token);
     },
 
@@ -181,7 +180,7 @@ export function createOperators(options: OperatorsOptions) {
       const known = await introspection.identify(token);
       if (!known) return;
       const own = known.kind === 'access' && known.claims.client_id === id && !('sid' in known.claims);
-      if (!own && !scopes.includes('admin'))
+      if (!own && !scopes.includes(CLIENT_SCOPES.admin))
         throw new Problem('unauthorized_client', { detail: 'The token was not issued to this client' });
       await endToken({ clientId: id, context }, known);
     },

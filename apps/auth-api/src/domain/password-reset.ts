@@ -1,8 +1,8 @@
 /** A new password by mail: for whoever holds the mailbox of an account. */
-import { setTimeout } from 'node:timers/promises';
 import type { AccountChanges } from '../store/account-changes.ts';
 import type { MailKeyStore } from '../store/mail-keys.ts';
-import { type SpentKey, worthOf } from './mailed-key.ts';
+import { inEqualTime } from './equal-time.ts';
+import { type DeadKey, keyStatus } from './mailed-key.ts';
 import { knownToOthers, type Passwords } from './passwords.ts';
 import type { RequestContext } from './request-context.ts';
 import type { RevocationService } from './revocation.ts';
@@ -11,12 +11,6 @@ export type ResetState =
   | { status: 'pending'; worksFor: number; expiresAt: Date; email: string; locale: string }
   | { status: 'expired'; locale: string }
   | { status: 'used' | 'unknown' };
-
-/**
- * Milliseconds a request takes at least. Whoever is asked for, one transaction writes something and is flushed to disk; the floor lies above
- * what one row or two more cost.
- */
-const REQUEST_FLOOR = 30;
 
 export type PasswordReset = ReturnType<typeof createPasswordReset>;
 
@@ -38,7 +32,7 @@ export function createPasswordReset(options: PasswordResetOptions) {
     const record = await keys.find(key);
     const user = record && (await changes.passwordResetState(record.userId));
     if (!record || !user) return { status: 'unknown' } as const;
-    const status = worthOf(record, { attempt: user.passwordResetAttempt, spent: user.passwordResetSpent });
+    const status = keyStatus(record, { attempt: user.passwordResetAttempt, spent: user.passwordResetSpent });
     return { status, record, user };
   }
 
@@ -46,8 +40,7 @@ export function createPasswordReset(options: PasswordResetOptions) {
     /** Mails a link to the account of an address, if there is one; neither answer nor time tells. @throws {Problem} `rate_limited`. */
     async request(email: string, context: RequestContext): Promise<void> {
       await allowMail(email);
-      const [owed] = await Promise.all([changes.startPasswordReset(email, context), setTimeout(REQUEST_FLOOR)]);
-      if (owed) onMailOwed();
+      if (await inEqualTime(changes.startPasswordReset(email, context))) onMailOwed();
     },
 
     /** Looks; changes nothing. */
@@ -69,7 +62,7 @@ export function createPasswordReset(options: PasswordResetOptions) {
      * Sets the password and ends every session: of any number of callers with a key one does. A password that is refused leaves the key good.
      * @throws {Problem} `password_too_weak`, `overloaded`.
      */
-    async reset(key: string, newPassword: string, context: RequestContext): Promise<{ status: 'reset' } | SpentKey> {
+    async reset(key: string, newPassword: string, context: RequestContext): Promise<{ status: 'reset' } | DeadKey> {
       const { status, record, user } = await look(key);
       if (status !== 'pending') return { status };
       const hash = await passwords.hash(newPassword, knownToOthers(user.email, user.displayName), '/new_password');

@@ -14,7 +14,7 @@ const SHORTEST = 8;
 /** zxcvbn's 0–4: 2 is "protects from unthrottled online attacks", and ours are throttled. */
 const LEAST_SCORE = 2;
 /**
- * zxcvbn is superlinear in the length (28 characters: 7 ms, but up to ten times that of sequences and substitutions), and its answer for the
+ * zxcvbn is superlinear in the length (28 characters: 7 ms, but up to ten times that for sequences and substitutions), and its answer for the
  * start of a password is a lower bound: the rest is looked at only where the start is not good enough, up to what holds a long address.
  */
 const FIRST_LOOK = 16;

@@ -1,21 +1,16 @@
-/** What a thread of the password pool runs: argon2id, CPU work of milliseconds, which the event loop of a service that verifies tokens must not do. */
+/** What a thread of the password pool runs: CPU work of milliseconds, which the event loop of a service that verifies tokens must not do. */
 import { pbkdf2Sync, scryptSync, timingSafeEqual } from 'node:crypto';
 import { type ForeignHash, readForeignHash } from '@latchkey/shared/password-hashes';
 import { hashSync, verifySync } from '@node-rs/argon2';
+import { ARGON2ID, HASH_PREFIX, isArgon2id } from './argon2id.ts';
 import { yieldToOthers } from './low-priority.ts';
 
 yieldToOthers();
 
-/** OWASP Password Storage Cheat Sheet: argon2id with 19 MiB, 2 iterations, parallelism 1.
- * (`algorithm: 2` is the library's Algorithm.Argon2id, an ambient const enum that can't be imported.) */
-const ARGON2ID = { algorithm: 2, memoryCost: 19_456, timeCost: 2, parallelism: 1 } as const;
-/** How a hash of these parameters begins. */
-const OWN = '$argon2id$v=19$m=19456,t=2,p=1$';
-
 export type PasswordTask = { type: 'hash'; password: string } | { type: 'verify'; password: string; hash: string };
 
 export interface PasswordCheck {
-  match: boolean;
+  matches: boolean;
   /** What a password that matches should be stored as, if not as it is. */
   rehashed?: string;
 }
@@ -37,8 +32,8 @@ function matchesForeign(password: string, hash: ForeignHash): boolean {
   return timingSafeEqual(pbkdf2Sync(password, salt, hash.iterations, key.length, digest), key);
 }
 
-function matches(raw: string, normalised: string, hash: string): boolean {
-  if (hash.startsWith('$argon2id$')) return verifySync(hash, normalised);
+function matchesHash(raw: string, normalised: string, hash: string): boolean {
+  if (isArgon2id(hash)) return verifySync(hash, normalised);
   const foreign = readForeignHash(hash);
   return !('refused' in foreign) && matchesForeign(raw, foreign);
 }
@@ -47,6 +42,8 @@ export default function run(task: PasswordTask): PasswordTaskResult {
   // NFKC: the same password typed on another keyboard must be the same bytes (NIST SP 800-63B section 5.1.1.2).
   const password = task.password.normalize('NFKC');
   if (task.type === 'hash') return hashSync(password, ARGON2ID);
-  const match = matches(task.password, password, task.hash);
-  return match && !task.hash.startsWith(OWN) ? { match, rehashed: hashSync(password, ARGON2ID) } : { match };
+  const matches = matchesHash(task.password, password, task.hash);
+  return matches && !task.hash.startsWith(HASH_PREFIX)
+    ? { matches, rehashed: hashSync(password, ARGON2ID) }
+    : { matches };
 }

@@ -3,29 +3,30 @@ import { availableParallelism } from 'node:os';
 import { NO_PASSWORD } from '@latchkey/shared/password-hashes';
 import { Piscina } from 'piscina';
 import { Problem } from '../problems.ts';
+import { HASH_PREFIX, isArgon2id } from './argon2id.ts';
 import type { StrengthTask } from './password-strength-worker.ts';
 import type { PasswordCheck, PasswordTask, PasswordTaskResult } from './password-worker.ts';
 
 /**
- * Work that may wait per thread, in hashes of our own. At about 100 of them a second and thread, who joins a full queue waits 1.3 s; beyond
+ * Work that may wait per thread, in hashes of our own. At about 100 of them a second and thread, a full queue is a wait of 1.3 s; beyond
  * that it is more honest to say come back than to let everyone wait.
  */
 const QUEUE_PER_THREAD = 128;
-/** Milliseconds of work that wait when no more is let in; what is let in at once may be more. */
+/** Milliseconds of waiting work beyond which no more is let in; what is let in at once may be more. */
 const ENOUGH = 2000;
 /**
  * Milliseconds anybody waits at most: the threads give way to what is quicker, and their cores may be shared out in small parts. Far more than a
- * full queue takes on cores of our own (1.3 s): a few hundred who came at once are all served where every hash takes ten times as long.
+ * full queue takes on cores of our own (1.3 s): a few hundred at once are all served even where every hash takes ten times as long.
  */
 export const LONGEST_WAIT = 30_000;
-/** What checking a hash of another system may cost, in hashes of our own: up to 330 ms (packages/shared/src/password-hashes.ts), where ours take some 10. */
+/** Cost of checking a hash of another system, in hashes of our own: up to 330 ms (packages/shared/src/password-hashes.ts) where ours take 10. */
 const FOREIGN_WORK = 25;
 
-/** Milliseconds a refused login takes while hashes of other systems are left, whose check takes longer than ours: longer than that takes. */
+/** Milliseconds a refused login takes while hashes of other systems are left: longer than checking one of those takes. */
 export const REFUSAL_FLOOR = 1000;
 
 /** argon2id of a random value nobody knows, with the same cost: what an unknown user's password is compared with. */
-const NOBODY = '$argon2id$v=19$m=19456,t=2,p=1$4cVmBQq6bKXYqXdLrJgFnw$X5uSGv8rF3mVOWPqYH1q9m3cNQjHbzv2kK0d7y4mO9E';
+const NOBODY = `${HASH_PREFIX}4cVmBQq6bKXYqXdLrJgFnw$X5uSGv8rF3mVOWPqYH1q9m3cNQjHbzv2kK0d7y4mO9E`;
 
 /** What others know of somebody, and would try first as their password. */
 export const knownToOthers = (email: string, displayName: string | null): string[] => [
@@ -34,23 +35,21 @@ export const knownToOthers = (email: string, displayName: string | null): string
   ...(displayName === null ? [] : [displayName]),
 ];
 
-const isOwn = (hash: string): boolean => hash.startsWith('$argon2id$');
-
 /** As many as there are cores: more would not hash faster. */
 const THREADS = availableParallelism();
 
 /** What is being done included. */
 const MOST_WORK = THREADS * (QUEUE_PER_THREAD + 1);
 
-/** Given to the threads: the next one for each is there when it has done one. */
+/** Tasks given to the threads: each has its next one at hand when it has done one. */
 const AT_ONCE = 2 * THREADS;
 
 /** Half as many: looking at most new passwords takes half as long as hashing them, so a burst of registrations waits no longer for this. */
 const STRENGTH_THREADS = Math.ceil(THREADS / 2);
 
 /**
- * New passwords that wait to be looked at, or are: as many as may be hashed, since looking takes half as long. At some it takes ten times as long: then
- * others wait for them, for {@link LONGEST_WAIT} at most, but no login does.
+ * New passwords that wait to be looked at, or are: as many as may be hashed, since looking takes half as long. A few take ten times as long:
+ * then other new passwords wait for them, for {@link LONGEST_WAIT} at most, but no login does.
  */
 const MOST_LOOKED_AT = MOST_WORK;
 
@@ -81,8 +80,8 @@ export const strengthThreads = once(() => poolOf<StrengthTask, boolean>('passwor
 const tooMuch = () => new Problem('overloaded', { detail: 'Too many logins and registrations at once', retryAfter: 2 });
 
 /**
- * A moving average of the milliseconds between the ends of two tasks: what is new weighs a tenth when it is longer, a thirtieth when it is shorter. Threads
- * that starve end tasks in bursts, and a burst must not let in as many as if it went on like that.
+ * A moving average of the milliseconds between the ends of two tasks: a new value weighs a tenth when it is longer, a thirtieth when it is
+ * shorter. Threads that starve end tasks in bursts, and a burst must not let in as many as if it went on like that.
  */
 export const paceAfter = (pace: number, took: number): number => pace + (took - pace) / (took > pace ? 10 : 30);
 
@@ -129,7 +128,7 @@ export function createPasswords() {
     endedAt = now;
   }
 
-  /** Begins what is so much work, unless too much is waiting. */
+  /** Begins a task of so much work, unless too much is waiting. */
   async function admitted<T>(work: number, begin: () => Promise<T>): Promise<T> {
     // One task may always run, whatever it costs.
     if (waiting > 0 && full(work)) throw tooMuch();
@@ -162,16 +161,16 @@ export function createPasswords() {
   return {
     /**
      * A PHC string (argon2id) of the password.
-     * @param knownToOthers what an attacker would try first: see {@link knownToOthers}.
+     * @param hints what an attacker would try first: {@link knownToOthers}.
      * @param pointer the field the password came in.
      * @throws {Problem} `password_too_weak`; `overloaded` when too much is waiting.
      */
-    async hash(password: string, knownToOthers: string[], pointer = '/password'): Promise<string> {
-      // Before either is begun: who is refused by one must not be in the other's way.
+    async hash(password: string, hints: string[], pointer = '/password'): Promise<string> {
+      // Before either is begun: a call refused by one must not be in the other's way.
       if (lookedAt >= MOST_LOOKED_AT || (waiting > 0 && full(1))) throw tooMuch();
       // A weak password is hashed too, so that the answer takes the same time.
       const [strong, hash] = await Promise.all([
-        look({ password, knownToOthers }),
+        look({ password, knownToOthers: hints }),
         admitted(1, () => hashing.run({ type: 'hash', password }) as Promise<string>),
       ]);
       if (strong) return hash;
@@ -184,16 +183,13 @@ export function createPasswords() {
      * @returns also, for a password that matches a hash of another system or of other parameters, the hash it should have.
      * @throws {Problem} `overloaded` when too much is waiting.
      */
-    async verify(
-      password: string,
-      hash: string | undefined,
-    ): Promise<{ matches: boolean; rehashed?: string | undefined }> {
+    async verify(password: string, hash: string | undefined): Promise<PasswordCheck> {
       const compared = hash === undefined || hash === NO_PASSWORD ? NOBODY : hash;
-      const { match, rehashed } = await admitted(
-        isOwn(compared) ? 1 : FOREIGN_WORK,
+      const check = await admitted(
+        isArgon2id(compared) ? 1 : FOREIGN_WORK,
         () => hashing.run({ type: 'verify', password, hash: compared }) as Promise<PasswordCheck>,
       );
-      return compared === hash ? { matches: match, rehashed } : { matches: false };
+      return compared === hash ? check : { matches: false };
     },
 
     /** Whether no more should be let in: one more would be refused, or would wait for long. */
@@ -202,7 +198,7 @@ export function createPasswords() {
     queued: (): number => line.size + hashing.queueSize,
     /** As many may; of hashes of other systems, fewer. */
     queueLimit: THREADS * QUEUE_PER_THREAD,
-    /** Whoever waits still is refused. */
+    /** Whoever still waits is refused. */
     close(): void {
       closed = true;
     },

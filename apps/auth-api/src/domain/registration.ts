@@ -1,14 +1,8 @@
 /** Registering, and asking for the link again. Neither tells whether an address is known: not by the answer, not by its time. */
-import { setTimeout } from 'node:timers/promises';
 import type { Registration, UserStore } from '../store/users.ts';
+import { inEqualTime } from './equal-time.ts';
 import { knownToOthers, type Passwords } from './passwords.ts';
 import type { RequestContext } from './request-context.ts';
-
-/**
- * Milliseconds a resend takes at least. Whoever is asked for, one transaction writes something and is flushed to disk; the floor lies above
- * what one row or two more cost. (Registering needs none: hashing dominates, and every outcome writes one mail.)
- */
-const RESEND_FLOOR = 30;
 
 export type RegistrationService = ReturnType<typeof createRegistration>;
 
@@ -24,7 +18,8 @@ export interface RegistrationOptions {
 export function createRegistration({ users, passwords, allowMail, onMailOwed }: RegistrationOptions) {
   return {
     /**
-     * When it returns, registration and mail are committed together; nothing else (Redis, queue, worker, SMTP) has to be up.
+     * When it returns, registration and mail are committed together; nothing else (Redis, queue, worker, SMTP) has to be up. Its time tells
+     * nothing: hashing dominates, and every outcome writes one mail.
      * @throws {Problem} `password_too_weak`, `rate_limited`, `overloaded`.
      */
     async register(
@@ -40,8 +35,7 @@ export function createRegistration({ users, passwords, allowMail, onMailOwed }: 
     /** @throws {Problem} `rate_limited`. */
     async resend(email: string, context: RequestContext): Promise<void> {
       await allowMail(email);
-      const [owed] = await Promise.all([users.resendActivation(email, context), setTimeout(RESEND_FLOOR)]);
-      if (owed) onMailOwed();
+      if (await inEqualTime(users.resendActivation(email, context))) onMailOwed();
     },
   };
 }

@@ -86,7 +86,7 @@ export function createRevocationFeed({
     return index < 0 ? undefined : first + index + 1;
   }
 
-  /** What was noted since, as much as one event holds; the place is behind it then. */
+  /** What was noted since, as much as one event holds; moves the place past it. */
   function news(place: Place): string | undefined {
     const batch = entries.slice(place.next - first, place.next - first + BATCH);
     const last = batch.at(-1);
@@ -107,7 +107,7 @@ export function createRevocationFeed({
       yield event('revoked', `[${lines.join()}]`);
       lines = [];
       if (!goesOn()) return;
-      // Or more would come than is kept while all is read, and whoever reads it would have to begin anew, for ever.
+      // Or more might come meanwhile than is kept, and the listener would have to begin anew, for ever.
       const more = news(place);
       if (more) yield event('revoked', more);
       // A million lines must not keep everybody else waiting.

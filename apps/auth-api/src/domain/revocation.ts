@@ -15,6 +15,12 @@ const instantOf = (us: Microseconds): Date => (us >= LATEST ? UNTIL_LIFTED : new
 /** Instants are given and shown in milliseconds: what was issued within one was issued at it. */
 const endOf = (instant: Date): Microseconds => Math.min(microseconds(instant) + 999, LATEST);
 
+/** @throws {Problem} `invalid_request` for what is no `jti` of ours. */
+export function assertJti(jti: string): void {
+  if (!readJti(jti) && !isClientJti(jti))
+    throw invalidInput('/jti', 'is not the jti of an access token of this issuer');
+}
+
 export type RevocationService = ReturnType<typeof createRevocation>;
 
 export interface RevocationOptions {
@@ -24,12 +30,12 @@ export interface RevocationOptions {
 }
 
 export function createRevocation({ sessions, users, log }: RevocationOptions) {
-  /** A suspension until then (0: none). PostgreSQL's row is held meanwhile: of two operators at once, all end with the same one. */
-  async function suspended(userId: string, until: Date | null, reason: string | null): Promise<void> {
+  /** Suspends until then (null: not at all). PostgreSQL's row is held meanwhile: of two operators at once, every store keeps the same one. */
+  async function setSuspension(userId: string, until: Date | null, reason: string | null): Promise<void> {
     let failed: unknown;
     await users.rememberSuspension(userId, until, reason, async () => {
       const { cutoff } = await sessions.suspend(userId, until === null ? 0 : microseconds(until));
-      // Must not undo what PostgreSQL is told.
+      // A failure here must not undo what PostgreSQL is told.
       await log.cutOff(userId, cutoff).catch((error: unknown) => {
         failed = error;
       });
@@ -43,8 +49,8 @@ export function createRevocation({ sessions, users, log }: RevocationOptions) {
      * @returns the instant until which, its millisecond included, tokens are refused.
      */
     async cutOff(userId: string, issuedBefore: Date | undefined): Promise<Date> {
-      // Redis decides the instant, the log tells everyone, PostgreSQL remembers it: last, or while it is away what asks the store would refuse
-      // the tokens and what reads the log accept them. Where the log fails it is written all the same, and the call says so.
+      // Redis decides the instant, the log tells everyone, PostgreSQL remembers it: last, or while it is away those that ask the store would
+      // refuse the tokens and those that read the log accept them. Where the log fails it is written all the same, and the call says so.
       const { cutoff, closedUntil } = await sessions.cutOff(
         userId,
         issuedBefore === undefined ? 'now' : endOf(issuedBefore),
@@ -57,8 +63,8 @@ export function createRevocation({ sessions, users, log }: RevocationOptions) {
     },
 
     /**
-     * Refuses all the user was issued until now, by Redis and the log alone: for who holds the user's row in a transaction, and so can't wait
-     * for another statement on it.
+     * Refuses all the user was issued until now, by Redis and the log alone: for callers that hold the user's row in a transaction and so
+     * can't run another statement on it.
      */
     async endAll(userId: string): Promise<void> {
       const { cutoff } = await sessions.cutOff(userId, 'now');
@@ -66,18 +72,19 @@ export function createRevocation({ sessions, users, log }: RevocationOptions) {
     },
 
     /** Refuses everything and lets nothing be issued until `until`. */
-    suspend: (userId: string, until: Date, reason: string | null): Promise<void> => suspended(userId, until, reason),
+    suspend: (userId: string, until: Date, reason: string | null): Promise<void> =>
+      setSuspension(userId, until, reason),
 
     /** Ends a suspension; what was issued before its end stays refused. Where there is none nothing changes. */
-    liftSuspension: (userId: string): Promise<void> => suspended(userId, null, null),
+    liftSuspension: (userId: string): Promise<void> => setSuspension(userId, null, null),
 
     /**
      * Refuses one access token and ends what was refreshed from it. A client's token stands alone: the log names it by its `jti`.
-     * @throws {Problem} `invalid_request` for what is no `jti` of ours.
+     * @throws {Problem} as {@link assertJti}.
      */
     async denyToken(jti: string): Promise<void> {
+      assertJti(jti);
       const token = readJti(jti);
-      if (!token && !isClientJti(jti)) throw invalidInput('/jti', 'is not the jti of an access token of this issuer');
       // The denylist holds only what is neither expired nor behind a cut-off.
       const [life, now] = await Promise.all([log.life(), sessions.clock()]);
       const expired = issuedAtOf(jti) + life * 1_000_000 < now;

@@ -49,7 +49,7 @@ export function createSchemaWatch({ known, logger }: SchemaWatchOptions) {
     fits: (): boolean => found !== undefined && found.reason === undefined,
 
     /** By what was found last; the first one looks itself. @throws {Problem} `dependency_unavailable`. */
-    async demand(): Promise<void> {
+    async assertFits(): Promise<void> {
       if (found === undefined) await look();
       if (found?.reason !== undefined)
         throw new Problem('dependency_unavailable', {

@@ -1,6 +1,6 @@
 /**
  * The keys that sign access tokens: sealed in PostgreSQL, held in memory by every instance. A key is published long before it signs and long
- * after, so that everybody who meets a token knows its key (docs/adr/0015).
+ * after, so that everybody who meets a token knows its key (ADR 15).
  */
 import type { RevocationCopy } from '@latchkey/verifier/revocation-copy';
 import type { Logger } from 'pino';
@@ -36,15 +36,15 @@ export function keyLives(accessTokenTtl: number): KeyLives {
     rotateAfter: ROTATE_AFTER,
     // An instance may sign by what is that old.
     retiresFor: BELIEVED_FOR + accessTokenTtl + CLOCK_TOLERANCE,
-    // The last one who holds the key may accept a token by it just before it lets go of the key, and keep that result as long as a token lives;
-    // or it can't fetch the keys anew, and holds them as long again (packages/verifier/src/key-set.ts).
+    // The last verifier to drop the key may have accepted a token just before, and caches that for the token's life; or it can't refetch the
+    // keys and keeps the old ones for another JWKS_MAX_AGE (packages/verifier/src/key-set.ts).
     deniedFor: knownAfter + Math.max(accessTokenTtl, JWKS_MAX_AGE) + CLOCK_TOLERANCE,
   };
 }
 
 /** The keys as they were read. */
 interface KeySet {
-  /** Milliseconds of the clock: they were as they are here then, or later. */
+  /** {@link SigningKeysOptions.clock} when the read was sent: the set is at least that fresh. */
   asked: number;
   rows: readonly StoredSigningKey[];
   current: StoredSigningKey;
@@ -168,7 +168,7 @@ export function createSigningKeys(options: SigningKeysOptions) {
     return replaced;
   }
 
-  /** Whoever revoked it may have ended before it was in the log, and Redis may have lost it since. */
+  /** The instance that revoked it may have ended before it was in the log, and Redis may have lost it since. */
   async function denyRevoked(rows: readonly StoredSigningKey[]): Promise<void> {
     const epoch = copy.epoch()?.id;
     for (const { kid, state } of rows)

@@ -5,12 +5,12 @@ const FALLBACK: Language = 'en';
 
 /** The language of a BCP 47 tag, if the pages speak it: `de-AT` is German. */
 function spoken(tag: string): Language | undefined {
-  const primary = tag.trim().split('-', 1)[0]?.toLowerCase() ?? '';
+  const primary = tag.split('-', 1)[0]?.toLowerCase() ?? '';
   return Object.keys(texts).find((language): language is Language => language === primary);
 }
 
-/** The languages of an `Accept-Language` header, the most wanted first (RFC 9110 section 12.5.4). */
-function accepted(header: string): string[] {
+/** The language tags of an `Accept-Language` header, the most wanted first (RFC 9110 section 12.5.4). */
+export function acceptedLanguages(header = ''): string[] {
   return header
     .split(',')
     .map((range) => {
@@ -18,7 +18,7 @@ function accepted(header: string): string[] {
       const weight = parameters
         .map((parameter) => /^\s*q=([01](?:\.\d{0,3})?)\s*$/i.exec(parameter)?.[1])
         .find((q) => q !== undefined);
-      return { tag, weight: weight === undefined ? 1 : Number(weight) };
+      return { tag: tag.trim(), weight: weight === undefined ? 1 : Number(weight) };
     })
     .filter(({ weight }) => weight > 0)
     .toSorted((a, b) => b.weight - a.weight)
@@ -30,7 +30,7 @@ function accepted(header: string): string[] {
  * @param known what the person chose before: at registration, or the language of the page whose button was pressed.
  */
 export function chooseLanguage(known: string | undefined, acceptLanguage: string | undefined): Language {
-  const wishes = [...(known === undefined ? [] : [known]), ...accepted(acceptLanguage ?? '')];
+  const wishes = [...(known === undefined ? [] : [known]), ...acceptedLanguages(acceptLanguage)];
   return wishes.map(spoken).find((language) => language !== undefined) ?? FALLBACK;
 }
 

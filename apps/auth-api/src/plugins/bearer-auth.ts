@@ -8,8 +8,8 @@ import type { RevocationCopy } from '@latchkey/verifier/revocation-copy';
 import type { Verifier } from '@latchkey/verifier/verifier';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
-import { USER_SCOPE } from '../domain/access-token.ts';
 import { OPAQUE_PREFIX } from '../domain/opaque-token.ts';
+import { USER_SCOPE } from '../domain/scopes.ts';
 import { NotReady } from '../not-ready.ts';
 import { Problem } from '../problems.ts';
 
@@ -24,11 +24,27 @@ export interface Caller {
   exp: number | null;
 }
 
+/** The same as headers of the answer to a gateway. */
+export function identityHeaders({ sub, sid, scope, exp }: Caller): Record<string, string> {
+  return {
+    'x-auth-user': sub,
+    'x-auth-scope': scope,
+    'cache-control': 'no-store',
+    // A client acts for itself and has no session.
+    ...(sid !== undefined && { 'x-auth-session': sid }),
+    // Left out for a token that never expires.
+    ...(exp !== null && { 'x-auth-token-expires': new Date(exp * 1000).toISOString() }),
+  };
+}
+
 type UserCaller = Caller & { sid: string };
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Whom the caller's access token stands for; at once where nobody has to be asked. @throws {Problem} `missing_token`, `invalid_token`, `session_revoked`, `dependency_unavailable`. */
+    /**
+     * Whom the caller's access token stands for; at once where nobody has to be asked.
+     * @throws {Problem} `missing_token`, `invalid_token`, `session_revoked`, `dependency_unavailable`.
+     */
     authenticateAnyone(): Caller | Promise<Caller>;
     /** The same, of a user. @throws {Problem} also `insufficient_scope` for a client. */
     authenticate(): Promise<UserCaller>;
@@ -103,7 +119,7 @@ export const bearerAuth = fp(
 const SCHEME = /^Bearer(?: |$)/i;
 const BEARER = /^Bearer +([^ ]+)$/i;
 
-/** RFC 6750 section 2.1. @returns what is no token for what names none. */
+/** RFC 6750 section 2.1. @returns text that is no token if there is none. */
 export function bearerToken(authorization: string): string {
   // As nearly everybody writes it.
   if (authorization.startsWith('Bearer ') && !authorization.includes(' ', 7)) return authorization.slice(7);

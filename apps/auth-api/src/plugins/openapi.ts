@@ -15,10 +15,10 @@ interface RequestBody {
 }
 
 /**
- * The plugin says of every body that it is required. One that may be null may be left out; of a DELETE, where a body means nothing (RFC 9110 section
- * 9.3.5), it is not spoken of.
+ * The plugin marks every body as required. One that may be null is optional and, on a DELETE, where a body means nothing (RFC 9110 section
+ * 9.3.5), left out.
  */
-function sayWhatMayBeLeftOut({ paths = {} }: Documented): void {
+function markOptionalBodies({ paths = {} }: Documented): void {
   for (const [method, operation] of Object.values(paths).flatMap((methods) => Object.entries(methods)))
     for (const { schema } of Object.values(operation.requestBody?.content ?? {})) {
       if (!operation.requestBody || !schema?.type?.includes('null')) continue;
@@ -49,7 +49,7 @@ export const openapi = fp(
       },
       transformObject(made) {
         if (!('openapiObject' in made)) return made.swaggerObject;
-        sayWhatMayBeLeftOut(made.openapiObject as Documented);
+        markOptionalBodies(made.openapiObject as Documented);
         return made.openapiObject;
       },
     });

@@ -11,12 +11,16 @@ import { NotReady } from '../not-ready.ts';
 import { challenge, type InputError, invalidInput, Problem, type ProblemCode, problemBody } from '../problems.ts';
 import { requestId } from './request-log.ts';
 
+/** Bytes of a body at most: passwords of 256 characters and every form fit many times over. */
+export const BODY_LIMIT = 16 * 1024;
+
 /** Seconds after which a caller may try again when a dependency is down: a client connects at most a second apart, and needs another to be ready. */
-const RETRY_AFTER = 2;
+export const RETRY_AFTER = 2;
 
 /** Fastify's own refusals. What is not listed and not below 500 is ours to explain. */
 const FASTIFY_CODES: Record<string, (error: FastifyError) => Problem> = {
-  FST_ERR_CTP_BODY_TOO_LARGE: () => new Problem('body_too_large', { detail: 'A body may have 16 KiB' }),
+  FST_ERR_CTP_BODY_TOO_LARGE: () =>
+    new Problem('body_too_large', { detail: `A body may have ${BODY_LIMIT / 1024} KiB` }),
   FST_ERR_CTP_INVALID_MEDIA_TYPE: () => new Problem('unsupported_media_type', { detail: 'Send application/json' }),
   FST_ERR_CTP_EMPTY_JSON_BODY: () => invalidBody('is empty, but JSON is expected'),
   FST_ERR_CTP_INVALID_JSON_BODY: () => invalidBody('is not valid JSON'),
@@ -164,7 +168,7 @@ export const problemAnswers = fp(
           'a dependency is down',
         );
       } else if (problem.code === 'internal_error') {
-        // (`overloaded` is meant: thousands of them are no thousands of errors. The request's own line and metric tell of it.)
+        // (Not `overloaded`: thousands of refusals are not thousands of errors. The request's own line and metric tell of it.)
         request.log.error(
           { request_id: request.id, err: problem.cause ?? problem, route: request.routeOptions.url },
           'request failed',

@@ -1,15 +1,14 @@
 /**
- * `GET /v1/verify` of a token that is good: the one request that comes before each request of everybody else. It is answered here, between
- * Node's server and Fastify, whose routing and reply cost as much again as all the rest. A JWT verified before asks nobody; an opaque
- * token asks the store. Whatever is not simply good is left to the route (routes/verify.ts), which answers the same, and refuses.
+ * `GET /v1/verify` of a good token: the request that comes before each request to another service. It is answered here, between Node's
+ * server and Fastify, whose routing and reply cost as much again as all the rest. A JWT verified before asks nobody; an opaque token asks
+ * the store. Anything that is not simply good is left to the route (routes/verify.ts), which gives the same answer, or refuses.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AccessTokenClaims } from '@latchkey/verifier/jwt';
 import type { Verifier } from '@latchkey/verifier/verifier';
 import { OPAQUE_PREFIX } from '../domain/opaque-token.ts';
 import type { Metrics } from '../metrics.ts';
-import { saidOf } from '../routes/verify.ts';
-import { bearerToken, type Caller } from './bearer-auth.ts';
+import { bearerToken, type Caller, identityHeaders } from './bearer-auth.ts';
 import { requestId } from './request-log.ts';
 
 const URL = '/v1/verify';
@@ -30,13 +29,13 @@ export function createQuickVerify({ verifier, findOpaqueToken, metrics }: QuickV
   /** What the store said, of requests left to the route. */
   const asked = new WeakMap<IncomingMessage, Promise<Caller | undefined>>();
   const labels = { route: URL, method: 'GET', status: 200 };
-  /** The answer's headers by whom the token stands for, which is one object for as long as that is kept. */
+  /** The answer's headers by caller, which is one object for as long as it is kept. */
   const said = new WeakMap<Caller, readonly string[]>();
 
   function headersOf(caller: Caller): readonly string[] {
     const known = said.get(caller);
     if (known) return known;
-    const headers = ['content-length', '0', ...Object.entries(saidOf(caller)).flat()];
+    const headers = ['content-length', '0', ...Object.entries(identityHeaders(caller)).flat()];
     said.set(caller, headers);
     return headers;
   }

@@ -13,7 +13,7 @@ export function requestId(request: { headers: IncomingMessage['headers'] }): str
   return typeof given === 'string' && SANE_REQUEST_ID.test(given) ? given : randomUUID();
 }
 
-/** Routes asked every few seconds by machines: their lines and spans would drown the rest. */
+/** Routes that machines call all the time: their lines and spans would drown the rest. */
 export const QUIET = new Set(['/livez', '/readyz', '/metrics', '/v1/verify']);
 
 export const requestLog = fp(

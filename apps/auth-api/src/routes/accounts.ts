@@ -1,15 +1,14 @@
 /** Registration and activation. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
-import type { Activation, DeadKey } from '../domain/activation.ts';
+import type { Activation, DeadActivationKey } from '../domain/activation.ts';
 import type { RegistrationService } from '../domain/registration.ts';
 import { Problem } from '../problems.ts';
 import type { RateLimits } from '../rate-limits.ts';
 import { preferredLocale, requestContext } from './request-context.ts';
-import { answers, DisplayName, Email, Instant, Locale, MailedKey, NewPassword, NoBody } from './schemas.ts';
+import { answers, DisplayName, Email, Instant, KeyParams, Locale, NewPassword, NoBody } from './schemas.ts';
 
 const ActivationRequired = Type.Object({ status: Type.Literal('activation_required') });
-const KeyParams = Type.Object({ key: MailedKey });
 
 /** A replaced key is answered like one that never was: both do nothing, and never will again. */
 const DEAD_KEY = {
@@ -17,9 +16,9 @@ const DEAD_KEY = {
   superseded: 'activation_key_unknown',
   expired: 'activation_key_expired',
   used: 'activation_key_used',
-} as const satisfies Record<DeadKey['status'], string>;
+} as const satisfies Record<DeadActivationKey['status'], string>;
 
-const dead = ({ status }: DeadKey) => new Problem(DEAD_KEY[status]);
+const dead = ({ status }: DeadActivationKey) => new Problem(DEAD_KEY[status]);
 
 export interface AccountRoutesOptions {
   registration: RegistrationService;

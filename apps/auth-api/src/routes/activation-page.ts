@@ -2,19 +2,22 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import { Value } from 'typebox/value';
-import type { Activation, DeadKey } from '../domain/activation.ts';
+import type { Activation, DeadActivationKey } from '../domain/activation.ts';
 import type { Pages } from '../pages/render.ts';
 import type { RateLimits } from '../rate-limits.ts';
-import { FormLanguage, KeyParams, oneOf, pageAnswers, servePages } from './page-kit.ts';
+import { FormLanguage, pageAnswers, servePages } from './page-kit.ts';
 import { requestContext } from './request-context.ts';
+import { KeyParams, oneOf } from './schemas.ts';
 
 const ACTIVATION_ACTIONS = ['activate', 'renew'] as const;
 const Form = Type.Object({ action: oneOf(ACTIVATION_ACTIONS), lang: FormLanguage }, { additionalProperties: false });
 
-const STATUS_OF = { pending: 200, expired: 410, used: 410, superseded: 404, unknown: 404 } as const satisfies Record<
-  DeadKey['status'] | 'pending',
-  number
->;
+const DEAD = {
+  expired: { code: 410, page: { name: 'expired' } },
+  used: { code: 410, page: { name: 'used' } },
+  superseded: { code: 404, page: { name: 'superseded' } },
+  unknown: { code: 404, page: { name: 'unknown' } },
+} as const satisfies Record<DeadActivationKey['status'], object>;
 
 export interface ActivationPageOptions {
   pages: Pages;
@@ -52,9 +55,11 @@ export const activationPage: FastifyPluginAsyncTypebox<ActivationPageOptions> = 
     async (request, reply) => {
       await rateLimits.consume('mailedKeyPerIp', request.ip);
       const state = await activation.inspect(request.params.key);
-      reply.code(STATUS_OF[state.status]);
       const locale = 'locale' in state ? state.locale : undefined;
-      if (state.status !== 'pending') return htmlOf({ name: state.status }, request, reply, locale);
+      if (state.status !== 'pending') {
+        reply.code(DEAD[state.status].code);
+        return htmlOf(DEAD[state.status].page, request, reply, locale);
+      }
       const validFor = state.worksFor / 1000;
       return htmlOf({ name: 'pending', email: state.email, validFor }, request, reply, locale);
     },
@@ -84,14 +89,15 @@ export const activationPage: FastifyPluginAsyncTypebox<ActivationPageOptions> = 
       const { key } = request.params;
       if (request.body.action === 'renew') {
         const { status } = await activation.renew(key, requestContext(request));
-        if (status !== 'renewed') reply.code(STATUS_OF[status]);
-        return htmlOf({ name: status }, request, reply);
+        if (status === 'renewed') return htmlOf({ name: 'renewed' }, request, reply);
+        reply.code(DEAD[status].code);
+        return htmlOf(DEAD[status].page, request, reply);
       }
       const outcome = await activation.activate(key, requestContext(request));
       if (outcome.status === 'activated')
         return htmlOf({ name: 'activated', email: outcome.user.email }, request, reply);
-      reply.code(STATUS_OF[outcome.status]);
-      return htmlOf({ name: outcome.status }, request, reply);
+      reply.code(DEAD[outcome.status].code);
+      return htmlOf(DEAD[outcome.status].page, request, reply);
     },
   );
 };

@@ -3,8 +3,8 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { Act, Operators } from '../domain/operators.ts';
-import { Nullable } from './admin-schemas.ts';
-import { answers, Instant, NoBody, NoContent, UNAUTHENTICATED } from './schemas.ts';
+import { instant } from './admin-schemas.ts';
+import { answers, Instant, NoBody, NoContent, Nullable, UNAUTHENTICATED } from './schemas.ts';
 
 export interface AdminKeyRoutesOptions {
   operators: Operators;
@@ -43,9 +43,9 @@ export const adminKeyRoutes: FastifyPluginAsyncTypebox<AdminKeyRoutesOptions> = 
         alg,
         state,
         created_at: createdAt.toISOString(),
-        signs_from: signsFrom?.toISOString() ?? null,
-        expires_at: expiresAt?.toISOString() ?? null,
-        revoked_at: revokedAt?.toISOString() ?? null,
+        signs_from: instant(signsFrom),
+        expires_at: instant(expiresAt),
+        revoked_at: instant(revokedAt),
       })),
     }),
   );

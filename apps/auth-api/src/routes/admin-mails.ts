@@ -6,8 +6,8 @@ import { Type } from 'typebox';
 import type { FailedMails } from '../domain/failed-mails.ts';
 import type { Act } from '../domain/operators.ts';
 import type { FailedMail } from '../store/mail-queue.ts';
-import { Limit, limitOf, Nullable } from './admin-schemas.ts';
-import { answers, Instant, NoBody, NoContent, UNAUTHENTICATED } from './schemas.ts';
+import { Limit, limitOf } from './admin-schemas.ts';
+import { answers, Instant, NoBody, NoContent, Nullable, UNAUTHENTICATED } from './schemas.ts';
 
 export interface AdminMailRoutesOptions {
   failedMails: FailedMails;

@@ -4,8 +4,8 @@ import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { Act, Operators } from '../domain/operators.ts';
 import { AUDIT_TYPES } from '../store/audit.ts';
-import { Limit, limitOf, Nullable, UserId } from './admin-schemas.ts';
-import { answers, Instant, NoBody, NoContent, UNAUTHENTICATED } from './schemas.ts';
+import { instant, Limit, limitOf, UserId } from './admin-schemas.ts';
+import { answers, Instant, NoBody, NoContent, Nullable, oneOf, UNAUTHENTICATED } from './schemas.ts';
 
 export interface AdminRecordRoutesOptions {
   operators: Operators;
@@ -28,7 +28,7 @@ export const adminRecordRoutes: FastifyPluginAsyncTypebox<AdminRecordRoutesOptio
         querystring: Type.Object(
           {
             user_id: Type.Optional(UserId),
-            type: Type.Optional(Type.Union(AUDIT_TYPES.map((type) => Type.Literal(type)))),
+            type: Type.Optional(oneOf(AUDIT_TYPES)),
             cursor: Type.Optional(Type.String({ pattern: '^[0-9]{1,18}$', description: 'a cursor of this list' })),
             limit: Limit,
           },
@@ -108,7 +108,7 @@ export const adminRecordRoutes: FastifyPluginAsyncTypebox<AdminRecordRoutesOptio
         id,
         scopes,
         created_at: createdAt.toISOString(),
-        revoked_at: revokedAt?.toISOString() ?? null,
+        revoked_at: instant(revokedAt),
       })),
     }),
   );

@@ -1,8 +1,6 @@
 /** What the operators' routes have in common. */
 import { UUID_PATTERN } from '@latchkey/shared/uuid';
-import { type TSchema, Type } from 'typebox';
-
-export const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
+import { Type } from 'typebox';
 
 /** One spelling and no other: PostgreSQL would take more of them for the same user than the sessions and the revocation log know. */
 export const UserId = Type.String({
@@ -15,5 +13,7 @@ export const Limit = Type.Optional(
   Type.String({ pattern: '^([1-9][0-9]?|1[0-9][0-9]|200)$', description: 'a number from 1 to 200; 50 if left out' }),
 );
 const DEFAULT_LIMIT = 50;
+
+export const instant = (date: Date | null): string | null => date?.toISOString() ?? null;
 
 export const limitOf = ({ limit }: { limit?: string }): number => (limit === undefined ? DEFAULT_LIMIT : Number(limit));

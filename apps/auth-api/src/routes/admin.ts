@@ -5,16 +5,27 @@ import { isUuid } from '@latchkey/shared/uuid';
 import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { FailedMails } from '../domain/failed-mails.ts';
-import { UNTIL_LIFTED } from '../domain/instants.ts';
+import { isUntilLifted } from '../domain/instants.ts';
 import type { Act, Operators } from '../domain/operators.ts';
+import { CLIENT_SCOPES } from '../domain/scopes.ts';
 import { invalidInput } from '../problems.ts';
 import type { Cursor, DirectoryEntry } from '../store/directory.ts';
 import { adminKeyRoutes } from './admin-keys.ts';
 import { adminMailRoutes } from './admin-mails.ts';
 import { adminRecordRoutes } from './admin-records.ts';
-import { Limit, limitOf, Nullable, UserId } from './admin-schemas.ts';
+import { instant, Limit, limitOf, UserId } from './admin-schemas.ts';
 import { requestContext } from './request-context.ts';
-import { answers, Email, Instant, NoBody, NoContent, Omittable, UNAUTHENTICATED, UserStatus } from './schemas.ts';
+import {
+  answers,
+  Email,
+  Instant,
+  NoBody,
+  NoContent,
+  Nullable,
+  Omittable,
+  UNAUTHENTICATED,
+  UserStatus,
+} from './schemas.ts';
 import { SessionFields, sessionFields } from './session-fields.ts';
 
 const UserParams = Type.Object({ id: UserId });
@@ -32,8 +43,6 @@ const User = Type.Object({
   suspension_reason: Nullable(Type.String()),
 });
 
-const instant = (date: Date | null) => date?.toISOString() ?? null;
-
 const shown = (user: DirectoryEntry) => ({
   id: user.id,
   email: user.email,
@@ -43,8 +52,8 @@ const shown = (user: DirectoryEntry) => ({
   created_at: user.createdAt.toISOString(),
   activated_at: instant(user.activatedAt),
   tokens_valid_from: instant(user.tokensValidFrom),
-  // Until an operator lifts it is told by the status alone.
-  suspended_until: user.suspendedUntil && user.suspendedUntil < UNTIL_LIFTED ? user.suspendedUntil.toISOString() : null,
+  // A suspension until it is lifted shows in the status alone.
+  suspended_until: user.suspendedUntil && !isUntilLifted(user.suspendedUntil) ? instant(user.suspendedUntil) : null,
   suspension_reason: user.suspensionReason,
 });
 
@@ -71,15 +80,15 @@ export interface AdminRoutesOptions {
 export const adminRoutes: FastifyPluginAsyncTypebox<AdminRoutesOptions> = async (app, { operators, failedMails }) => {
   const common = { tags: ['Operators'], security: [{ bearer: [] }] };
 
-  /** Who acts. @throws {Problem} for whoever is no operator. */
+  /** Who acts. @throws {Problem} for anyone who is no operator. */
   async function operator(request: FastifyRequest): Promise<Act> {
-    const { sub } = await request.authenticateClient('admin');
+    const { sub } = await request.authenticateClient(CLIENT_SCOPES.admin);
     return { clientId: sub, context: requestContext(request) };
   }
 
-  // Nobody learns from an answer about input what only operators may know, and nobody else's body is waited for.
+  // Before the input: no answer about it tells others what only operators may know, and only an operator's body is waited for.
   app.addHook('onRequest', async (request) => {
-    await request.authenticateClient('admin');
+    await request.authenticateClient(CLIENT_SCOPES.admin);
   });
   // A call whose fields may all be left out may leave out the body too.
   app.addHook('preValidation', async (request) => {

@@ -3,11 +3,12 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import { Value } from 'typebox/value';
 import type { EmailChange } from '../domain/email-change.ts';
-import type { SpentKey } from '../domain/mailed-key.ts';
+import type { DeadKey } from '../domain/mailed-key.ts';
 import type { Pages } from '../pages/render.ts';
 import type { RateLimits } from '../rate-limits.ts';
-import { FormLanguage, KeyParams, pageAnswers, servePages } from './page-kit.ts';
+import { FormLanguage, pageAnswers, servePages } from './page-kit.ts';
 import { requestContext } from './request-context.ts';
+import { KeyParams } from './schemas.ts';
 
 const Form = Type.Object({ action: Type.Literal('confirm'), lang: FormLanguage }, { additionalProperties: false });
 
@@ -15,7 +16,7 @@ const DEAD = {
   expired: { code: 410, page: { name: 'changeExpired' } },
   used: { code: 410, page: { name: 'changeUsed' } },
   unknown: { code: 404, page: { name: 'changeUnknown' } },
-} as const satisfies Record<SpentKey['status'], object>;
+} as const satisfies Record<DeadKey['status'], object>;
 
 export interface ChangeEmailPageOptions {
   pages: Pages;

@@ -5,7 +5,7 @@ import type { EmailChange } from '../domain/email-change.ts';
 import { Problem } from '../problems.ts';
 import type { RateLimits } from '../rate-limits.ts';
 import { requestContext } from './request-context.ts';
-import { answers, MailedKey, NoBody } from './schemas.ts';
+import { answers, KeyParams, NoBody } from './schemas.ts';
 
 export interface EmailChangeRoutesOptions {
   emailChange: EmailChange;
@@ -22,7 +22,7 @@ export const emailChangeRoutes: FastifyPluginAsyncTypebox<EmailChangeRoutesOptio
         operationId: 'confirmEmailChange',
         tags: ['Accounts'],
         summary: 'Confirm the new address: exactly one call with a key does. The former one is told by mail',
-        params: Type.Object({ key: MailedKey }),
+        params: KeyParams,
         body: NoBody,
         response: answers(
           { 200: Type.Object({ user: Type.Object({ id: Type.String(), email: Type.String() }) }) },

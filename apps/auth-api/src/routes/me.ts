@@ -14,6 +14,7 @@ import {
   Locale,
   NewPassword,
   NoContent,
+  Nullable,
   Password,
   UNAUTHENTICATED,
   UserStatus,
@@ -23,7 +24,7 @@ const Me = Type.Object({
   id: Type.String(),
   email: Type.String(),
   status: UserStatus,
-  display_name: Type.Union([Type.String(), Type.Null()]),
+  display_name: Nullable(Type.String()),
   locale: Type.String(),
   created_at: Instant,
 });
@@ -49,7 +50,7 @@ export interface MeRoutesOptions {
 export const meRoutes: FastifyPluginAsyncTypebox<MeRoutesOptions> = async (app, { users, account, rateLimits }) => {
   const security = [{ bearer: [] }];
 
-  // Who asks is looked at before what is asked: without a token there is no answer about input.
+  // The caller is checked before the input: without a token there is no answer about it.
   app.addHook('onRequest', async (request) => {
     await request.authenticate();
   });
@@ -84,7 +85,7 @@ export const meRoutes: FastifyPluginAsyncTypebox<MeRoutesOptions> = async (app, 
         security,
         body: Type.Object(
           {
-            display_name: Type.Optional(Type.Union([DisplayName, Type.Null()], { description: 'null clears it' })),
+            display_name: Type.Optional(Nullable(DisplayName, { description: 'null clears it' })),
             locale: Type.Optional(Locale),
           },
           { additionalProperties: false },

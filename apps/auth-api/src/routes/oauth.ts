@@ -5,11 +5,12 @@ import type { FastifyError, FastifyRequest } from 'fastify';
 import { type TSchema, Type } from 'typebox';
 import type { ClientCredentials, Clients } from '../domain/clients.ts';
 import type { Operators } from '../domain/operators.ts';
+import { CLIENT_SCOPES } from '../domain/scopes.ts';
 import { JWKS_MAX_AGE } from '../domain/signing-keys.ts';
 import { asProblem, escaped } from '../plugins/problem-answers.ts';
-import { Problem, type ProblemCode, problemBody, statusesOf } from '../problems.ts';
+import { invalidInput, Problem, type ProblemCode, problemBody, statusesOf } from '../problems.ts';
 import { requestContext } from './request-context.ts';
-import { answers, problemSchema } from './schemas.ts';
+import { answers, oneOf, problemSchema } from './schemas.ts';
 
 /** RFC 7009 and 7662: a hint may be wrong and is not needed; every token says what it is. What is too long to be one is none. */
 const TokenForm = Type.Object({ token: Type.String(), token_type_hint: Type.Optional(Type.String()) });
@@ -31,7 +32,7 @@ const refusalSchema = (codes: readonly ProblemCode[]) =>
   Type.Object(
     {
       ...problemSchema(codes).properties,
-      error: Type.Union(codes.map((code) => Type.Literal(code))),
+      error: oneOf(codes),
       error_description: Type.String(),
     },
     { description: `RFC 9457 problem with the members of RFC 6749 section 5.2: ${codes.join(', ')}` },
@@ -57,7 +58,7 @@ function refusalBody(problem: Problem, requestId: string) {
 const asksForJson = ({ headers: { accept = '' } }: FastifyRequest): boolean =>
   /(?:^|,)\s*application\/json\s*(?:$|[,;])/i.test(accept);
 
-/** Changes with a release at most; as long as the keys it names. */
+/** Changes with a release at most; cached for as long as the keys it names. */
 const METADATA_CACHE = `public, max-age=${JWKS_MAX_AGE}`;
 
 const BASIC = /^Basic +([A-Za-z0-9+/]+={0,2})$/i;
@@ -77,9 +78,6 @@ function credentials(request: FastifyRequest): ClientCredentials {
   }
 }
 
-const badParameter = (name: string, detail: string) =>
-  new Problem('invalid_request', { errors: [{ pointer: `/${escaped(name)}`, detail }] });
-
 /**
  * RFC 6749 section 3.2: a parameter without a value was left out, and none may be given twice.
  * @throws {Problem} `invalid_request`, also for a client that authenticates in two ways (section 2.3).
@@ -87,11 +85,11 @@ const badParameter = (name: string, detail: string) =>
 function readForm({ body, headers }: FastifyRequest): void {
   if (typeof body !== 'object' || body === null) return;
   for (const [name, value] of Object.entries(body)) {
-    if (Array.isArray(value)) throw badParameter(name, 'is given more than once');
+    if (Array.isArray(value)) throw invalidInput(`/${escaped(name)}`, 'is given more than once');
     if (value === '') Reflect.deleteProperty(body, name);
   }
   if (headers.authorization !== undefined && 'client_secret' in body)
-    throw badParameter('client_secret', 'must not be sent beside HTTP Basic');
+    throw invalidInput('/client_secret', 'must not be sent beside HTTP Basic');
 }
 
 export interface OAuthRoutesOptions {
@@ -246,7 +244,7 @@ export const oauthRoutes: FastifyPluginAsyncTypebox<OAuthRoutesOptions> = async 
     grant_types_supported: ['client_credentials'],
     // Required by RFC 8414; there is no authorization endpoint, so none.
     response_types_supported: [] as string[],
-    scopes_supported: ['admin', 'introspect', 'revocations:read'],
+    scopes_supported: Object.values(CLIENT_SCOPES),
     service_documentation: `${issuer}/docs`,
   };
 

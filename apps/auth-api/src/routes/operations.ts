@@ -5,12 +5,13 @@ import { Gauge } from 'prom-client';
 import { Type } from 'typebox';
 import type { Metrics } from '../metrics.ts';
 import { NotReady } from '../not-ready.ts';
-import { answers } from './schemas.ts';
+import { RETRY_AFTER } from '../plugins/problem-answers.ts';
+import { answers, oneOf } from './schemas.ts';
 
 /** Milliseconds a dependency has to answer. */
 const TIMEOUT = 1500;
 
-const Check = Type.Union([Type.Literal('up'), Type.Literal('down')]);
+const Check = oneOf(['up', 'down']);
 
 /** A check resolves when the dependency is there, and rejects with the reason when it is not. */
 export type Checks = Record<string, () => Promise<unknown>>;
@@ -33,7 +34,7 @@ export const operationRoutes: FastifyPluginAsyncTypebox<{ checks: Checks; metric
   );
 
   const Readiness = Type.Object({
-    status: Type.Union([Type.Literal('ready'), Type.Literal('not_ready')]),
+    status: oneOf(['ready', 'not_ready']),
     checks: Type.Record(Type.String(), Type.Object({ status: Check, reason: Type.Optional(Type.String()) })),
   });
 
@@ -108,7 +109,7 @@ export const operationRoutes: FastifyPluginAsyncTypebox<{ checks: Checks; metric
     async ({ query }, reply) => {
       const results = await checkAllBut(query.exclude ?? []);
       const ready = Object.values(results).every(({ status }) => status === 'up');
-      if (!ready) reply.code(503).header('retry-after', 2);
+      if (!ready) reply.code(503).header('retry-after', RETRY_AFTER);
       return { status: ready ? ('ready' as const) : ('not_ready' as const), checks: results };
     },
   );

@@ -6,14 +6,7 @@ import { Value } from 'typebox/value';
 import { chooseLanguage } from '../pages/language.ts';
 import type { Action, Page, Pages } from '../pages/render.ts';
 import { texts } from '../pages/strings.ts';
-
-export const oneOf = <const T extends string>(values: readonly T[]) =>
-  Type.Union(values.map((value) => Type.Literal(value)));
-
-/** Any text: people mangle links, and are told so by a page that helps. */
-export const KeyParams = Type.Object({
-  key: Type.String({ description: '32 base62 characters, from the mailed link' }),
-});
+import { oneOf } from './schemas.ts';
 
 /** The language of the page whose button was pressed. */
 export const FormLanguage = Type.Optional(oneOf(Object.keys(texts)));

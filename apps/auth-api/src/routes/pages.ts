@@ -44,7 +44,7 @@ export const pageRoutes: FastifyPluginAsyncTypebox<PageRoutesOptions> = async (
 
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(HEADERS);
-    admission.demand(request.raw);
+    admission.assertAdmitted(request.raw);
   });
 
   await app.register(async (assets) => {

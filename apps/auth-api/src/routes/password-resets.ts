@@ -1,23 +1,21 @@
 /** A new password by mail. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
-import type { SpentKey } from '../domain/mailed-key.ts';
+import type { DeadKey } from '../domain/mailed-key.ts';
 import type { PasswordReset } from '../domain/password-reset.ts';
 import { Problem } from '../problems.ts';
 import type { RateLimits } from '../rate-limits.ts';
 import { requestContext } from './request-context.ts';
-import { answers, Email, Instant, MailedKey, NewPassword, NoContent } from './schemas.ts';
+import { answers, Email, Instant, KeyParams, NewPassword, NoContent } from './schemas.ts';
 
-const KeyParams = Type.Object({ key: MailedKey });
-
-const DEAD_KEY = [
+const KEY_REFUSALS = [
   'password_reset_key_unknown',
   'password_reset_key_expired',
   'password_reset_key_used',
   'rate_limited',
 ] as const;
 
-const dead = ({ status }: SpentKey) => new Problem(`password_reset_key_${status}`);
+const dead = ({ status }: DeadKey) => new Problem(`password_reset_key_${status}`);
 
 export interface PasswordResetRoutesOptions {
   passwordReset: PasswordReset;
@@ -55,7 +53,7 @@ export const passwordResetRoutes: FastifyPluginAsyncTypebox<PasswordResetRoutesO
         tags: ['Accounts'],
         summary: 'Look at a password reset key; never spends it',
         params: KeyParams,
-        response: answers({ 200: Type.Object({ expires_at: Instant }) }, ...DEAD_KEY),
+        response: answers({ 200: Type.Object({ expires_at: Instant }) }, ...KEY_REFUSALS),
       },
     },
     async (request, reply) => {
@@ -75,7 +73,7 @@ export const passwordResetRoutes: FastifyPluginAsyncTypebox<PasswordResetRoutesO
         summary: 'Set the new password: exactly one call with a key does; every session ends, and a notice is mailed',
         params: KeyParams,
         body: Type.Object({ new_password: NewPassword }, { additionalProperties: false }),
-        response: answers({ 204: NoContent }, 'password_too_weak', ...DEAD_KEY),
+        response: answers({ 204: NoContent }, 'password_too_weak', ...KEY_REFUSALS),
       },
     },
     async (request, reply) => {

@@ -1,9 +1,11 @@
 /** What of a request the domain and the queue get to see. */
 
+import { LOCALE_PATTERN } from '@latchkey/shared/account-fields';
 import { isTraceparent } from '@latchkey/shared/tracing';
 import type { FastifyRequest } from 'fastify';
 import { addressOf } from '../client-address.ts';
 import type { RequestContext } from '../domain/request-context.ts';
+import { acceptedLanguages } from '../pages/language.ts';
 import type { Device } from '../store/devices.ts';
 
 export function requestContext(request: FastifyRequest): RequestContext {
@@ -30,8 +32,8 @@ export function device(request: FastifyRequest, deviceName: string | undefined):
   };
 }
 
-/** The first language the browser prefers, or English. */
-export function preferredLocale(request: FastifyRequest): string {
-  const first = request.headers['accept-language']?.split(/[,;]/, 1)[0]?.trim() ?? '';
-  return /^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$/.test(first) ? first : 'en';
-}
+const LOCALE = new RegExp(LOCALE_PATTERN, 'u');
+
+/** The language the browser wants most, or English. */
+export const preferredLocale = ({ headers }: FastifyRequest): string =>
+  acceptedLanguages(headers['accept-language']).find((tag) => LOCALE.test(tag)) ?? 'en';

@@ -2,14 +2,14 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import { Value } from 'typebox/value';
-import type { SpentKey } from '../domain/mailed-key.ts';
+import type { DeadKey } from '../domain/mailed-key.ts';
 import type { PasswordReset, ResetState } from '../domain/password-reset.ts';
 import type { Pages } from '../pages/render.ts';
 import { Problem } from '../problems.ts';
 import type { RateLimits } from '../rate-limits.ts';
-import { FormLanguage, KeyParams, pageAnswers, servePages } from './page-kit.ts';
+import { FormLanguage, pageAnswers, servePages } from './page-kit.ts';
 import { requestContext } from './request-context.ts';
-import { NewPassword } from './schemas.ts';
+import { KeyParams, NewPassword } from './schemas.ts';
 
 /** Any password, so that one that is too short or too long is answered by the form and not by a refusal. */
 const Form = Type.Object(
@@ -21,7 +21,7 @@ const DEAD = {
   expired: { code: 410, page: { name: 'resetExpired' } },
   used: { code: 410, page: { name: 'resetUsed' } },
   unknown: { code: 404, page: { name: 'resetUnknown' } },
-} as const satisfies Record<SpentKey['status'], object>;
+} as const satisfies Record<DeadKey['status'], object>;
 
 const localeOf = (state: ResetState) => ('locale' in state ? state.locale : undefined);
 

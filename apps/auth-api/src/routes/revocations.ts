@@ -3,12 +3,11 @@ import type { Readable } from 'node:stream';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import type { RevocationFeed } from '../domain/revocation-feed.ts';
+import { CLIENT_SCOPES } from '../domain/scopes.ts';
 import { answers, UNAUTHENTICATED } from './schemas.ts';
 
-const SCOPE = 'revocations:read';
-
 export const revocationRoutes: FastifyPluginAsyncTypebox<{ feed: RevocationFeed }> = async (app, { feed }) => {
-  // What streams would keep the app from closing.
+  // An open stream would keep the app from closing.
   app.addHook('preClose', async () => feed.close());
 
   app.get(
@@ -41,13 +40,13 @@ export const revocationRoutes: FastifyPluginAsyncTypebox<{ feed: RevocationFeed 
       },
     },
     async (request, reply) => {
-      const mayListen = await request.authenticateListener(SCOPE);
+      const mayListen = await request.authenticateListener(CLIENT_SCOPES.feed);
       const stream = feed.listen({ lastEventId: request.headers['last-event-id'], mayListen });
       return (
         reply
           .type('text/event-stream')
           .header('cache-control', 'no-store')
-          // nginx would hold back what is not yet a whole buffer.
+          // nginx would hold back anything less than a whole buffer.
           .header('x-accel-buffering', 'no')
           .send(stream)
       );

@@ -5,8 +5,14 @@ import {
   LONGEST_DISPLAY_NAME,
   PRINTABLE_PATTERN,
 } from '@latchkey/shared/account-fields';
-import { type Static, type TObject, type TSchema, Type } from 'typebox';
+import { type Static, type TObject, type TSchema, type TSchemaOptions, Type } from 'typebox';
 import { type ProblemCode, statusesOf } from '../problems.ts';
+
+export const Nullable = <T extends TSchema>(schema: T, options: TSchemaOptions = {}) =>
+  Type.Union([schema, Type.Null()], options);
+
+export const oneOf = <const T extends string>(values: readonly T[]) =>
+  Type.Unsafe<T>(Type.Union(values.map((value) => Type.Literal(value))));
 
 export const Email = Type.String({
   pattern: EMAIL_PATTERN,
@@ -15,21 +21,20 @@ export const Email = Type.String({
   examples: ['ada@example.com'],
 });
 
-/** At most 256, so that its length adds nothing to the cost of argon2id. One of fewer than 8 is refused as `password_too_weak`. */
-export const NewPassword = Type.String({
+const anyPassword = {
   minLength: 1,
-  maxLength: 256,
-  pattern: '^[^\\u0000\\uD800-\\uDFFF]*$',
-  description: 'a password of 8 or more whole characters, null not among them',
-  format: 'password',
-  examples: ['correct horse battery staple'],
-});
-export const Password = Type.String({
-  minLength: 1,
+  // So that its length adds nothing to the cost of argon2id.
   maxLength: 256,
   pattern: '^[^\\u0000\\uD800-\\uDFFF]*$',
   description: 'a password of whole characters, null not among them',
   format: 'password',
+} as const;
+export const Password = Type.String(anyPassword);
+/** One of fewer than 8 characters is refused as `password_too_weak`. */
+export const NewPassword = Type.String({
+  ...anyPassword,
+  description: 'a password of 8 or more whole characters, null not among them',
+  examples: ['correct horse battery staple'],
 });
 export const DisplayName = Type.String({
   minLength: 1,
@@ -50,22 +55,25 @@ export const Locale = Type.String({
   description: 'a BCP 47 language tag',
   examples: ['de', 'en-GB'],
 });
-export const MailedKey = Type.String({ description: '32 base62 characters, from the mailed link' });
+/** Any text: people mangle links, and are told so. */
+export const KeyParams = Type.Object({
+  key: Type.String({ description: '32 base62 characters, from the mailed link' }),
+});
 export const Instant = Type.String({ format: 'date-time' });
 const Seconds = Type.Integer({ minimum: 0 });
 
-export const UserStatus = Type.Union([Type.Literal('pending'), Type.Literal('active'), Type.Literal('suspended')]);
+export const UserStatus = oneOf(['pending', 'active', 'suspended']);
 
 const Session = Type.Object({
   id: Type.String(),
-  device_name: Type.Union([Type.String(), Type.Null()]),
+  device_name: Nullable(Type.String()),
   created_at: Instant,
 });
 
 export const TokenResponse = Type.Object({
   access_token: Type.String(),
   token_type: Type.Literal('Bearer'),
-  expires_in: Type.Union([Seconds, Type.Null()]),
+  expires_in: Nullable(Seconds),
   refresh_token: Type.Optional(Type.String()),
   refresh_expires_in: Type.Optional(Seconds),
   session: Session,
@@ -88,7 +96,7 @@ export const problemSchema = (codes: readonly ProblemCode[]) =>
       type: Type.String(),
       title: Type.String(),
       status: Type.Integer(),
-      code: Type.Union(codes.map((code) => Type.Literal(code))),
+      code: oneOf(codes),
       detail: Type.Optional(Type.String()),
       errors: Type.Optional(
         Type.Array(Type.Object({ pointer: Type.String({ description: 'RFC 6901' }), detail: Type.String() })),

@@ -1,17 +1,17 @@
 /** A session as its user and as an operator see it. */
 import { Type } from 'typebox';
 import type { SessionRecord } from '../store/sessions.ts';
-import { Instant } from './schemas.ts';
+import { Instant, Nullable, oneOf } from './schemas.ts';
 
 export const SessionFields = {
   id: Type.String(),
-  device_name: Type.Union([Type.String(), Type.Null()]),
-  user_agent: Type.Union([Type.String(), Type.Null()]),
+  device_name: Nullable(Type.String()),
+  user_agent: Nullable(Type.String()),
   ip: Type.String(),
-  token_format: Type.Union([Type.Literal('jwt'), Type.Literal('opaque')]),
+  token_format: oneOf(['jwt', 'opaque']),
   created_at: Instant,
   last_seen_at: Instant,
-  expires_at: Type.Union([Instant, Type.Null()]),
+  expires_at: Nullable(Instant),
 };
 
 const instant = (ms: number) => new Date(ms).toISOString();

@@ -13,8 +13,8 @@ const SessionList = Type.Object({
 export const sessionRoutes: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = async (app, { sessions }) => {
   const security = [{ bearer: [] }];
 
-  // Who asks is looked at before what is asked: without a token no body is waited for, and nothing is said of the input. And again where it is done:
-  // a body may take its time.
+  // The caller is checked before the input: without a token no body is waited for, and nothing is said about it. The handlers check again: a
+  // body may take its time.
   app.addHook('onRequest', async (request) => {
     await request.authenticate();
   });

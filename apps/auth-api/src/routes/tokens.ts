@@ -4,7 +4,7 @@ import { Type } from 'typebox';
 import type { IssuedTokens, Login } from '../domain/login.ts';
 import type { RateLimits } from '../rate-limits.ts';
 import { device, requestContext } from './request-context.ts';
-import { answers, DeviceName, Email, Password, TokenResponse } from './schemas.ts';
+import { answers, DeviceName, Email, oneOf, Password, TokenResponse } from './schemas.ts';
 
 const body = ({ accessToken, expiresIn, refresh, session }: IssuedTokens, firstSession: boolean) => ({
   access_token: accessToken,
@@ -39,7 +39,7 @@ export const tokenRoutes: FastifyPluginAsyncTypebox<TokenRoutesOptions> = async 
             email: Email,
             password: Password,
             device_name: Type.Optional(DeviceName),
-            token_format: Type.Optional(Type.Union([Type.Literal('jwt'), Type.Literal('opaque')])),
+            token_format: Type.Optional(oneOf(['jwt', 'opaque'])),
           },
           { additionalProperties: false },
         ),
@@ -76,7 +76,7 @@ export const tokenRoutes: FastifyPluginAsyncTypebox<TokenRoutesOptions> = async 
         tags: ['Tokens'],
         summary: 'The next token pair of a session',
         description: 'Safe to repeat: every call with the same token within REFRESH_GRACE gets the same successor.',
-        // The length of the longest token: who presents an access token hears that it is no refresh token.
+        // The length of the longest token: a client that sends its access token is told that it is no refresh token.
         body: Type.Object(
           { refresh_token: Type.String({ minLength: 1, maxLength: 4096 }) },
           { additionalProperties: false },

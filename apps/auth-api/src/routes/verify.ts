@@ -3,7 +3,7 @@ import { METHODS } from 'node:http';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
-import type { Caller } from '../plugins/bearer-auth.ts';
+import { type Caller, identityHeaders } from '../plugins/bearer-auth.ts';
 import { Problem } from '../problems.ts';
 import { answers, UNAUTHENTICATED } from './schemas.ts';
 
@@ -11,7 +11,7 @@ import { answers, UNAUTHENTICATED } from './schemas.ts';
 const SCOPE = '^[\\x21\\x23-\\x5B\\x5D-\\x7E]+( [\\x21\\x23-\\x5B\\x5D-\\x7E]+)*$';
 
 const Answer = Type.Null({ description: 'Good; who it is stands in the headers' });
-const saidHeaders = {
+const headers = {
   'X-Auth-User': Type.String({ description: 'id of the user' }),
   'X-Auth-Session': Type.String({ description: 'id of the session; left out for a client, which has none' }),
   'X-Auth-Scope': Type.String({ description: 'scopes, separated by spaces' }),
@@ -21,29 +21,16 @@ const saidHeaders = {
   }),
 };
 
-/** What a good token's answer says, by header. */
-export function saidOf({ sub, sid, scope, exp }: Caller): Record<string, string> {
-  return {
-    'x-auth-user': sub,
-    'x-auth-scope': scope,
-    'cache-control': 'no-store',
-    // A client acts for itself and has no session.
-    ...(sid !== undefined && { 'x-auth-session': sid }),
-    // Left out for a token that never expires.
-    ...(exp !== null && { 'x-auth-token-expires': new Date(exp * 1000).toISOString() }),
-  };
-}
-
 export const verifyRoutes: FastifyPluginAsyncTypebox = async (app) => {
-  // Some gateways pass the request's body on, or only what its headers say of one: it is none of our business, whatever its type.
+  // Some gateways pass the request's body on, or only the headers that describe it: none of our business, whatever its type.
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', (_request, _payload, done) => done(null));
   app.addHook('onRequest', ({ raw }, _reply, done) => {
-    // One there has to be for QUERY (RFC 10008 section 2).
+    // QUERY needs one (RFC 10008 section 2).
     raw.headers['content-type'] = 'application/octet-stream';
     done();
   });
-  // A gateway asks with its own client's method, whichever that is; Node reads these.
+  // A gateway asks with its own client's method, whichever that is; these are all that Node reads.
   for (const method of METHODS)
     if (!app.supportedMethods.includes(method)) app.addHttpMethod(method, { hasBody: true });
 
@@ -54,7 +41,7 @@ export const verifyRoutes: FastifyPluginAsyncTypebox = async (app) => {
       if (!needed.split(' ').every((name) => held.includes(name)))
         throw new Problem('insufficient_scope', { scope: needed });
     }
-    return reply.code(200).headers(saidOf(caller)).send();
+    return reply.code(200).headers(identityHeaders(caller)).send();
   }
 
   const route = {
@@ -84,7 +71,7 @@ export const verifyRoutes: FastifyPluginAsyncTypebox = async (app) => {
         }),
       ),
     }),
-    response: answers({ 200: { ...Answer, headers: saidHeaders } }, 'insufficient_scope', ...UNAUTHENTICATED),
+    response: answers({ 200: { ...Answer, headers } }, 'insufficient_scope', ...UNAUTHENTICATED),
   };
   app.route({ ...route, method: 'GET', url: '/verify', schema });
   const others = app.supportedMethods.filter((method) => method !== 'GET');

@@ -25,7 +25,7 @@ export interface ProfileChange {
   locale?: string;
 }
 
-/** What a key of a change of address is looked at with. */
+/** What a key of a change of address is judged by. */
 interface EmailChangeRecord {
   /** The present address. */
   email: string;

@@ -47,7 +47,7 @@ export interface AuditActor {
 export interface AuditEvent {
   /** A UUID, by which it is recorded once, however often that is tried; made if left out. */
   id?: string;
-  /** When it happened; while it is recorded if left out. */
+  /** When it happened; if left out, when it is recorded. */
   at?: Date;
   type: AuditType;
   actor: AuditActor;
@@ -104,7 +104,7 @@ export const ofNobody = (type: AuditType, context: RequestContext): AuditEvent =
 
 /**
  * `INSERT` of an event for each user a `WITH` of that name returned (column `id`).
- * @param by `owner`: they did it themselves; `anyone`: who asked has not proven who they are.
+ * @param by `owner`: they did it themselves; `anyone`: the caller has not proven who they are.
  */
 export const auditInsertFrom = (
   from: 'registration' | 'renewed' | 'activated' | 'changed',
@@ -116,13 +116,13 @@ export const auditInsertFrom = (
     ${by === 'owner' ? Prisma.raw('id::text') : Prisma.raw('NULL')}, id,
     ${context.ip}, ${context.userAgent}, ${context.requestId}, ${JSON.stringify(details)}::jsonb FROM ${Prisma.raw(from)}`;
 
-/** Events of which one statement takes out what is personal: far fewer than would keep the client waiting until it gives up. */
+/** Events whose personal data one statement erases: far fewer than would keep the client waiting until it gives up. */
 const PART = 500;
 
 /**
- * Takes what is personal out of a part of what was recorded of a user, committed at once. Who is to be erased is forgotten like this before,
- * so that the transaction that erases finds only what came meanwhile.
- * @param user `WHERE` of the row: nothing is forgotten of who is not to be erased, or no more.
+ * Erases the personal data of up to {@link PART} events of a user, committed at once; called before an erasure, so that its transaction
+ * finds only what was recorded since.
+ * @param user `WHERE` of the user's row: where it matches none, nothing is erased.
  * @returns whether there may be more.
  */
 export async function forgetEvents(db: Database, user: Prisma.Sql): Promise<boolean> {
@@ -133,7 +133,7 @@ export async function forgetEvents(db: Database, user: Prisma.Sql): Promise<bool
 
 export function createAuditStore(db: Database) {
   return {
-    /** Those that are recorded already are left as they are. @throws what PostgreSQL throws: then, as far as is known, none of them is recorded. */
+    /** Those already recorded are left as they are. @throws what PostgreSQL throws: then, as far as is known, none of them is recorded. */
     async record(...events: readonly AuditEvent[]): Promise<void> {
       await db.$executeRaw`INSERT INTO ${COLUMNS} ${Prisma.join(events.map(auditRow), ' UNION ALL ')}
         ON CONFLICT (event_id) DO NOTHING`;

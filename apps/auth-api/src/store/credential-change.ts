@@ -4,7 +4,7 @@
  * A login checks a password, opens a session and then asks for the hash once more (`settled_password_hash`, {@link import('./users.ts')}).
  * The change is made, the sessions are ended, and only then it is committed; meanwhile it holds the lock that question waits for. So a
  * session opened with the former password was there to be ended, or its login learns of the change and gives nobody the tokens. If anything
- * fails, the sessions perhaps have ended, nothing else has happened, and the call can be repeated.
+ * fails, the sessions may have ended, nothing else has happened, and the call can be repeated.
  */
 import type { Database } from '@latchkey/shared/database';
 import { Prisma } from '@latchkey/shared/generated/prisma/client';
@@ -12,7 +12,7 @@ import { type AuditEvent, auditInsert, forgetEvents } from './audit.ts';
 import { FORGOTTEN_AT_ONCE, forgetEventsOf, forgetUnconfirmed } from './unconfirmed.ts';
 import type { WithdrawMails } from './users.ts';
 
-/** Ends the sessions that the change leaves without a ground, in Redis and nowhere else. @throws what Redis throws. */
+/** Ends the sessions that the change leaves without grounds, in Redis and nowhere else. @throws what Redis throws. */
 export type EndSessions = () => Promise<void>;
 
 /**
@@ -58,10 +58,11 @@ async function forgetRivals(db: Database, account: Prisma.Sql, withdrawMails: Wi
 
 /**
  * Deletes the account, the registrations of its address that never became one, the mails they are owed and what the audit log holds of the
- * person, and records it. The log may hold more than one statement can forget in time: what was recorded so far is forgotten before, in parts, as
- * long as the account is there and the password is this one. Whatever ends it half way, the account is there and repeating goes on; once it is gone, nothing of the person is left.
- * @param inRedis ends what is left in Redis of the account; while that can't be done, what else has happened is that events and those registrations
- *   were forgotten.
+ * person, and records it. The log may hold more than one statement can forget in time: what was recorded so far is forgotten before, in
+ * parts, as long as the account is there and the password is this one. If it ends half way, the account is still there and the call can be
+ * repeated; once the account is gone, nothing of the person is left.
+ * @param inRedis ends what is left in Redis of the account; while that can't be done, only events and those registrations have been
+ *   forgotten.
  * @returns whether there was such an account.
  */
 export async function eraseUser(

@@ -4,7 +4,7 @@
  */
 import { deflateRawSync, inflateRawSync } from 'node:zlib';
 
-/** What such names have in common, the most frequent last (RFC 1951 has the shortest references for what is near). Never changes: it is needed to read. */
+/** What such names have in common, the most frequent last (RFC 1951's shortest references are to what is near). Never changes: reading needs it. */
 const FIRST_DICTIONARY = Buffer.from(
   [
     'Opera/9.80 Dalvik/2.1.0 (Linux; U; Android  Build/okhttp/4.12.0 Dart/3.5 (dart:io) axios/1.7.7 node-fetch python-requests/2.32.3 ',

@@ -12,8 +12,8 @@ export function createHighWaterStore(db: Database) {
     },
 
     /**
-     * Raises the mark; it never falls, nor goes back to an epoch born earlier. Stream ids are compared as their two numbers. A release before
-     * writes the other two columns: then the birth is that of another epoch, and still one that nothing older may follow.
+     * Raises the mark; it never falls, nor goes back to an epoch born earlier. Stream ids are compared as their two numbers. The previous
+     * release leaves `born` as it was: then it is an earlier epoch's birth, and still a lower bound.
      */
     async raise({ epochId, position, born }: HighWater): Promise<void> {
       await db.$executeRaw`

@@ -1,4 +1,4 @@
-/** The API's side of the queue: adds jobs, asks whether they still exist, hears which mails were accepted. */
+/** The API's side of the queue: adds jobs, asks whether they still exist, learns which mails were accepted. */
 
 import { MAIL_JOB_OPTIONS, MAIL_QUEUE } from '@latchkey/shared/mail-jobs';
 import type { RedisConnection } from '@latchkey/shared/redis-connections';
@@ -109,8 +109,8 @@ export function createMailQueue(
     remove,
 
     /**
-     * Has mails that are owed no more not sent any more: says so in the send ledger, which the worker asks last thing before a mail's data,
-     * and takes their jobs out. Only a mail whose data is on its way right now still arrives, with a link that is dead.
+     * Stops mails that are no longer owed: marks them withdrawn in the send ledger, which the worker checks last before DATA, and removes their
+     * jobs. Only a mail whose data is on its way right now still arrives, with a link that is dead.
      * @returns those whose jobs are gone. One that a worker holds stays, and with it an address, until its try is over.
      * @throws what Redis throws.
      */

@@ -2,9 +2,9 @@
 import type { RedisConnection } from '@latchkey/shared/redis-connections';
 import type { RedisKeys } from '@latchkey/shared/redis-keys';
 import type { Env } from '../env.ts';
+import { batched, MAX_BATCH } from './batching.ts';
 import { defineScript } from './lua.ts';
 import type { Microseconds } from './sessions.ts';
-import { MOST_ASKED, together } from './together.ts';
 
 /** What a use is told. */
 export interface OpaqueTokenUse {
@@ -31,7 +31,7 @@ export function createOpaqueTokenUse(
   const script = defineScript<[now: string, ...(string | Error)[]]>(redis, 'use-opaque-tokens.lua');
   const rules = [opaqueLifeOf(env), env.RESET_TOKEN_TTL_ON_USE ? 1 : 0, env.OVERWRITE_NONE_TTL ? 1 : 0];
 
-  const ask = together<Question, OpaqueTokenUse | undefined>(redis, MOST_ASKED, async (questions) => {
+  const ask = batched<Question, OpaqueTokenUse | undefined>(redis, MAX_BATCH, async (questions) => {
     const named: string[] = [];
     const args = [...rules];
     for (const { userId, sessionId, notBefore } of questions) {

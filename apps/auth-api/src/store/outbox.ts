@@ -25,8 +25,8 @@ const BATCH = 200;
 const TRANSACTION_TIMEOUT = 5000;
 
 /**
- * SQL of a change after which links mailed before are dead: the mails with such a link that are still owed to the users (`id`) of the part
- * `of`, and are of these kinds, are owed no more, and a relay will tell the queue. Notices stay.
+ * SQL that withdraws the link mails of these kinds still owed to the users (`id`) of CTE `of`: deletes their rows and notes them in
+ * `mail_withdrawals`, from which a relay tells the queue. Notices (no attempt) stay.
  */
 export function withdrawn(of: string, ...kinds: readonly MailJobName[]): Prisma.Sql {
   return Prisma.sql`dead_mails AS (

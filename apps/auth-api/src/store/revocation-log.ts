@@ -8,11 +8,11 @@ import { type NewRevocation, readEntry, writeEntry } from '@latchkey/verifier/lo
 import type { Epoch, KnownEntry, RevocationCopy } from '@latchkey/verifier/revocation-copy';
 import { issuedAtOf } from '@latchkey/verifier/token-identity';
 import { NotReady } from '../not-ready.ts';
+import { batched, MAX_BATCH } from './batching.ts';
 import { defineScript } from './lua.ts';
 import type { Microseconds } from './sessions.ts';
-import { MOST_ASKED, together } from './together.ts';
 
-/** Milliseconds the copy has to catch up with the log: whoever waits asks Redis before, and is answered within 2 s. */
+/** Milliseconds the copy has to catch up with the log: a caller that waits asks Redis before, and is answered within 2 s. */
 const CATCH_UP = 1000;
 
 /** Seconds added to the life of an entry: a verifier whose clock is behind still thinks a token alive that long. */
@@ -24,7 +24,7 @@ const TAKES_NO_WRITES = /^(?:OOM|MISCONF|NOREPLICAS) /;
 export type RevocationLog = ReturnType<typeof createRevocationLog>;
 
 /**
- * The epoch of the Redis that is there, for who is about to ask or to write to it: behind a connection made anew may be an older copy, in
+ * The epoch of the Redis that is there, for callers about to ask or to write to it: behind a connection made anew may be an older copy, in
  * which an ended session lives.
  * @throws Error as for a Redis that is away.
  */
@@ -103,15 +103,16 @@ export function createRevocationLog(
     for (const line of lines) copy.apply({ ...line, until }, { id, epoch });
   }
 
-  const askEnd = together<void, string>(redis, MOST_ASKED, async (questions) => {
+  const askEnd = batched<void, string>(redis, MAX_BATCH, async (questions) => {
     const [last] = await redis.xrevrange(keys.revocations, '+', '-', 'COUNT', 1);
     return questions.map(() => last?.[0] ?? '0-0');
   });
 
   return {
     /**
-     * Tells the other instances how long what this one issues lives. To be said before it issues anything, and again and again while it does.
-     * @throws what Redis throws, but that it takes no writes: who only verifies goes on, and {@link assertAnnounced} keeps the others.
+     * Tells the other instances how long what this one issues lives: before it issues anything, and again and again while it does.
+     * @throws what Redis throws, except when it takes no writes: an instance that only verifies goes on, and {@link assertAnnounced} keeps it
+     *   from issuing.
      */
     async announceLife(): Promise<void> {
       try {
@@ -122,12 +123,12 @@ export function createRevocationLog(
       }
     },
 
-    /** For who is about to issue a token. @throws {NotReady} while the others have not been told how long it lives. */
+    /** For callers about to issue a token. @throws {NotReady} while the others have not been told how long it lives. */
     assertAnnounced(): void {
       if (!announced) throw new NotReady('Redis takes no writes', { dependency: 'redis' });
     },
 
-    /** Seconds from its issue until an access token of any instance can live no more, and who is told so knows. @throws what Redis throws. */
+    /** Seconds after its issue until an access token of any announced instance has expired. @throws what Redis throws. */
     life: async (): Promise<number> => Math.max(ownLife, Number(await redis.get(keys.lineLife))),
 
     /**

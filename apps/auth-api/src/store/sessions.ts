@@ -2,10 +2,10 @@
 import type { RedisConnection } from '@latchkey/shared/redis-connections';
 import type { RedisKeys } from '@latchkey/shared/redis-keys';
 import type { Env } from '../env.ts';
+import { batched, MAX_BATCH, MAX_REFRESH_BATCH } from './batching.ts';
 import { type Device, packDevice, unpackDevice } from './devices.ts';
 import { defineScript } from './lua.ts';
 import { createOpaqueTokenUse, opaqueLifeOf } from './opaque-token-use.ts';
-import { MOST_ASKED, MOST_REFRESHED, together } from './together.ts';
 
 /** Microseconds since the epoch by the clock of Redis, the one clock issue and revocation share. Below 2^53 until the year 2255. */
 export type Microseconds = number;
@@ -20,7 +20,7 @@ export type CreateOutcome =
       /** Until its refresh or opaque token expires; null: never. */
       expiresInMs: number | null;
       first: boolean;
-      /** Sessions whose end is owed to the revocation log: those that had to end so that the limit holds, and those whose write failed. */
+      /** Sessions whose end is owed to the revocation log: those that ended to keep the limit, and those whose write failed. */
       ended: string[];
     }
   | { status: 'closed'; until: Microseconds }
@@ -38,7 +38,7 @@ export type RefreshOutcome =
       refreshExpiresInMs: number;
       deviceName: string | null;
     }
-  /** `now`: by Redis, for who tells from it why the session is gone. */
+  /** `now`: by Redis, for callers that tell from it why the session is gone. */
   | { status: 'gone' | 'ended'; now: Microseconds }
   | { status: 'cut' | 'expired' | 'reused' };
 
@@ -77,7 +77,7 @@ type RefreshReply = [
 
 export type SessionStore = ReturnType<typeof createSessionStore>;
 
-type Lifetimes = Pick<
+type SessionSettings = Pick<
   Env,
   | 'REFRESH_TOKEN_TTL'
   | 'SESSION_MAX_AGE'
@@ -89,7 +89,7 @@ type Lifetimes = Pick<
   | 'OVERWRITE_NONE_TTL'
 >;
 
-export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env: Lifetimes) {
+export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env: SessionSettings) {
   const createScript = defineScript<[string, string, number, number, ...string[]]>(redis, 'create-session-4.lua');
   const refreshScript = defineScript<(RefreshReply | Error)[]>(redis, 'refresh-sessions.lua');
   const endScript = defineScript<string[]>(redis, 'end-sessions-3.lua');
@@ -109,7 +109,7 @@ export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env:
   }
 
   const refreshRules = [env.REFRESH_GRACE * 1_000_000, idle, maxAge, accessLife];
-  const askRefresh = together<Refresh, RefreshReply>(redis, MOST_REFRESHED, (questions) => {
+  const askRefresh = batched<Refresh, RefreshReply>(redis, MAX_REFRESH_BATCH, (questions) => {
     const named: string[] = [];
     const args = [...refreshRules] as (string | number)[];
     for (const { userId, sessionId, token } of questions) {
@@ -119,9 +119,9 @@ export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env:
     return refreshScript(named, args);
   });
 
-  const askLive = together<{ userId: string; sessionId: string; issuedAt: Microseconds }, 0 | 1>(
+  const askLive = batched<{ userId: string; sessionId: string; issuedAt: Microseconds }, 0 | 1>(
     redis,
-    MOST_ASKED,
+    MAX_BATCH,
     (questions) => {
       const named: string[] = [];
       for (const { userId, sessionId } of questions) named.push(keys.session(userId, sessionId), keys.gate(userId));

@@ -32,7 +32,7 @@ export interface KeyLives {
   knownAfter: number;
   /** From when a key signs until another one should. */
   rotateAfter: number;
-  /** From when a key has stopped to sign until nothing it signed is good any more. */
+  /** From when a key stops signing until nothing it signed is good any more. */
   retiresFor: number;
   /** From when a key is revoked until nobody can hold it, or a token by it, any more. */
   deniedFor: number;
@@ -74,7 +74,7 @@ export function createSigningKeyStore(db: Database, lives: KeyLives) {
       WHERE NOT EXISTS (SELECT FROM signing_keys WHERE state = 'current')
       ON CONFLICT DO NOTHING`;
     await addNext(tx, next);
-    // Nobody has ever seen a set of keys without it.
+    // No verifier has ever seen a set of keys without it.
     if (empty) await tx.$executeRaw`UPDATE signing_keys SET signs_from = created_at WHERE kid = ${next.kid}`;
   }
 

@@ -1,4 +1,4 @@
-/** Users and the mails they are owed. Each change is one statement, so it commits whole or not at all. */
+/** Users and the mails they are owed. Each change is one statement, or one transaction where Redis must follow: it commits whole or not at all. */
 import { randomUUID } from 'node:crypto';
 import { emailKey } from '@latchkey/shared/account-fields';
 import type { Database } from '@latchkey/shared/database';
@@ -69,9 +69,7 @@ export const envelope = ({ requestId, traceparent }: RequestContext): string =>
 
 export function createUserStore(db: Database) {
   return {
-    /**
-     * A new registration and the mail with its link; for an address that has an account, only a mail that says so.
-     */
+    /** A new registration and the mail with its link; for an address that has an account, only a mail that says so. */
     async register({ email, passwordHash, displayName, locale }: Registration, context: RequestContext): Promise<void> {
       await db.$executeRaw`
         WITH account AS (
@@ -154,7 +152,7 @@ export function createUserStore(db: Database) {
     },
 
     /**
-     * Spends the attempt: of any number of callers one gets the user. This guarded UPDATE is the one atomic command that decides (ADR 0004).
+     * Spends the attempt: of any number of callers one gets the user. This guarded UPDATE is the one atomic command that decides (ADR 4).
      * From here on every link mailed for a registration of the address is dead.
      * @returns undefined when the attempt no longer counts, or when another registration of the address was activated first.
      */
@@ -240,7 +238,7 @@ export function createUserStore(db: Database) {
       return row?.hash ?? undefined;
     },
 
-    /** Whether there are accounts left whose password was hashed by another system; no more work than an index has to tell it. */
+    /** Whether there are accounts left whose password was hashed by another system; an index alone answers it. */
     async hasForeignHashes(): Promise<boolean> {
       const [row] = await db.$queryRaw<{ left: boolean }[]>`
         SELECT EXISTS (
@@ -250,8 +248,8 @@ export function createUserStore(db: Database) {
     },
 
     /**
-     * What outlives Redis of a cut-off. It never falls back.
-     * @param closedUntil the door, apart from the cut-off: whose clock is ahead of PostgreSQL's must not close it.
+     * What of a cut-off outlives Redis. It never falls back.
+     * @param closedUntil the door, apart from the cut-off: a clock ahead of PostgreSQL's must not close it.
      */
     async rememberCutOff(userId: string, validFrom: Date, closedUntil: Date | null): Promise<void> {
       await db.$executeRaw`

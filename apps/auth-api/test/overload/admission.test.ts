@@ -39,7 +39,7 @@ function startAdmission({ passwordsFull = false } = {}) {
       const request = Object.assign(new IncomingMessage(new Socket()), { method, url });
       const response = new ServerResponse(request);
       admission.admit(request, response, () => begun.push(name));
-      return { response, demand: () => admission.demand(request) };
+      return { response, assertAdmitted: () => admission.assertAdmitted(request) };
     },
   };
 }
@@ -251,8 +251,8 @@ describe('as many as may be under way', () => {
   test('a page is refused by its route', () => {
     const { come } = startAdmission();
     const [first] = Array.from({ length: 1000 }, () => come('pages'));
-    expect(first?.demand).not.toThrow();
-    expect(come('pages').demand).toThrow(expect.objectContaining({ code: 'overloaded', status: 503 }));
+    expect(first?.assertAdmitted).not.toThrow();
+    expect(come('pages').assertAdmitted).toThrow(expect.objectContaining({ code: 'overloaded', status: 503 }));
   });
 });
 

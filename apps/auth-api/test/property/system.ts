@@ -1,4 +1,4 @@
-/** The system under test: the real stores and the domain over them, as `app.ts` puts them together, from the folder of sources that is named. */
+/** The system under test: the real stores and the domain over them, as `services.ts` puts them together, from the folder of sources that is named. */
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { connectDatabase } from '@latchkey/shared/database';

@@ -1,5 +1,5 @@
 --[[
-  Says how long what this instance issues lives, so that a line of the revocation log lives as long whoever writes it.
+  Says how long what this instance issues lives, so that a line of the revocation log lives as long, whoever writes it.
 
   KEYS[1] line life  string: seconds; the longest that was announced and still matters
 

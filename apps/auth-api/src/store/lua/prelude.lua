@@ -1,9 +1,9 @@
 -- Put before every script by store/lua.ts.
 
--- Lua prints large numbers with an exponent; instants are wanted digit by digit.
+-- Lua prints large numbers with an exponent; instants need every digit.
 local function text(number) return string.format('%.0f', number) end
 
--- What one of many questions is answered: its own error, if it has one.
+-- The answer to one of many questions: its own error, if it has one.
 local function alone(ask, ...)
   local done, answer = pcall(ask, ...)
   return done and answer or type(answer) == 'table' and answer or { err = tostring(answer) }

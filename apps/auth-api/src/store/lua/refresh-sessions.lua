@@ -31,7 +31,7 @@
        or an error
 ]]
 local grace_us, idle_ms, max_age_ms, access_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
--- Characters of `earlier`, at most and but for the `+`: 64 of them and more.
+-- Most characters of `earlier`, the `+` not counted: at least 64 entries.
 local EARLIER = 1600
 local clock_us = clock()
 local now_ms = math.floor(clock_us / 1000)

@@ -1,16 +1,14 @@
-/** What many ask of Redis at the same moment, in one call: a call costs more than a question. */
+/** Questions that are put to Redis at the same moment go in one call: a call costs more than a question. */
 import { onServerChange, type RedisConnection } from '@latchkey/shared/redis-connections';
 
-/** Of a call at most: about a millisecond of Redis, in which nobody else is served. */
-export const MOST_ASKED = 100;
-export const MOST_REFRESHED = 25;
+/** Questions of one call at most: about a millisecond of Redis, in which nobody else is served. */
+export const MAX_BATCH = 100;
+export const MAX_REFRESH_BATCH = 25;
 
-/**
- * Calls in flight at most, and questions that have to wait for a second one to be worth it: Redis then works while answers are dealt with. A call of fewer
- * costs both sides more than it gains.
- */
-export const CALLS = 4;
-export const ENOUGH = 16;
+/** Calls in flight at most. */
+export const MAX_IN_FLIGHT = 4;
+/** Questions that make another call beside one in flight worth it: Redis works while answers are dealt with, but fewer cost more than that gains. */
+export const MIN_CONCURRENT_BATCH = 16;
 
 interface Waiting<Question, Answer> {
   question: Question;
@@ -21,19 +19,19 @@ interface Waiting<Question, Answer> {
 /**
  * @param most questions of a call at most.
  * @param ask one call. It answers each question, in their order; an error among them is that of its question alone.
- * @returns asks one question: at once if nothing is being asked, else with all that come until all of that is answered or they are enough. It rejects
- *   as a command does, also when the connection was made anew while it waited. On Redis Cluster, where users have slots of their own, each is
- *   asked alone and at once.
+ * @returns asks one question: at once if no call is in flight, else with those that come until none is or {@link MIN_CONCURRENT_BATCH} wait.
+ *   It rejects as a command does, also when the connection was made anew while it waited. On Redis Cluster, where users have slots of their
+ *   own, each is asked alone and at once.
  */
-export function together<Question, Answer>(
+export function batched<Question, Answer>(
   redis: RedisConnection,
   most: number,
   ask: (questions: readonly Question[]) => Promise<readonly (Answer | Error)[]>,
 ): (question: Question) => Promise<Answer> {
   const waiting: Waiting<Question, Answer>[] = [];
-  let underWay = 0;
-  let looking = false;
-  // Whoever waits has made sure of the Redis that was there (ADR 9).
+  let inFlight = 0;
+  let scheduled = false;
+  // A caller that waits has made sure of the Redis that was there (ADR 9), not of the next one.
   onServerChange(redis, () => {
     for (const { fail } of waiting.splice(0)) fail(new Error('Redis connection is not ready: it was made anew'));
   });
@@ -56,14 +54,14 @@ export function together<Question, Answer>(
   }
 
   const isTime = (): boolean =>
-    waiting.length > 0 && (underWay === 0 || (waiting.length >= ENOUGH && underWay < CALLS));
+    waiting.length > 0 && (inFlight === 0 || (waiting.length >= MIN_CONCURRENT_BATCH && inFlight < MAX_IN_FLIGHT));
 
   function askWaiting(): void {
-    looking = false;
+    scheduled = false;
     while (isTime()) {
-      underWay += 1;
+      inFlight += 1;
       askThese(waiting.splice(0, most), () => {
-        underWay -= 1;
+        inFlight -= 1;
         askWaiting();
       });
     }
@@ -77,8 +75,8 @@ export function together<Question, Answer>(
         return;
       }
       waiting.push(one);
-      if (looking || !isTime()) return;
-      looking = true;
+      if (scheduled || !isTime()) return;
+      scheduled = true;
       // With those of this turn of the event loop.
       setImmediate(askWaiting);
     });

@@ -1,6 +1,6 @@
 import { Cluster, Redis } from 'ioredis';
 import { expect, test } from 'vitest';
-import { CALLS, ENOUGH, together } from '../src/store/together.ts';
+import { batched, MAX_IN_FLIGHT, MIN_CONCURRENT_BATCH } from '../src/store/batching.ts';
 
 /** Questions are numbers, and answered tenfold when told to. */
 function asked({ isCluster = false, most = 3 } = {}) {
@@ -8,7 +8,7 @@ function asked({ isCluster = false, most = 3 } = {}) {
   const redis = isCluster
     ? new Cluster(['redis://127.0.0.1'], { lazyConnect: true })
     : new Redis({ lazyConnect: true });
-  const ask = together<number, number>(redis, most, (questions) => {
+  const ask = batched<number, number>(redis, most, (questions) => {
     const settle = Promise.withResolvers<readonly (number | Error)[]>();
     calls.push({ questions, settle });
     return settle.promise;
@@ -45,23 +45,23 @@ test('all of one turn are asked in one call, and those that come meanwhile in th
 });
 
 test('enough of them do not wait for the answer before, but no more calls are made at once than may be', async () => {
-  const { ask, calls, questions } = asked({ most: ENOUGH });
+  const { ask, calls, questions } = asked({ most: MIN_CONCURRENT_BATCH });
   const all = [ask(0)];
   await turn();
   const come = (many: number) => {
     for (let n = 0; n < many; n += 1) all.push(ask(all.length));
     return turn();
   };
-  await come(ENOUGH - 1);
+  await come(MIN_CONCURRENT_BATCH - 1);
   expect(calls).toHaveLength(1);
   await come(1);
-  expect(questions()[1]).toHaveLength(ENOUGH);
-  await come(CALLS * ENOUGH);
-  expect(calls).toHaveLength(CALLS);
+  expect(questions()[1]).toHaveLength(MIN_CONCURRENT_BATCH);
+  await come(MAX_IN_FLIGHT * MIN_CONCURRENT_BATCH);
+  expect(calls).toHaveLength(MAX_IN_FLIGHT);
   for (let call = 0; call < calls.length; call += 1) {
     calls[call]?.settle.resolve(tenfold(calls[call]?.questions ?? []));
     await turn();
-    expect(calls.length - call - 1).toBeLessThanOrEqual(CALLS);
+    expect(calls.length - call - 1).toBeLessThanOrEqual(MAX_IN_FLIGHT);
   }
   expect(await Promise.all(all)).toEqual(tenfold(all.map((_, n) => n)));
 });
@@ -85,7 +85,7 @@ test('a call that fails fails those asked in it; those that wait are asked', asy
   expect(await next).toBe(30);
 });
 
-test('who still waits when another connection is made is not asked behind it, where another Redis may be', async () => {
+test('a question that still waits when another connection is made is not asked behind it, where another Redis may be', async () => {
   const { redis, ask, calls, questions } = asked();
   const first = Promise.allSettled([ask(1)]);
   await turn();
