@@ -21,6 +21,8 @@ import { Problem } from './problems.ts';
 const CLASSES = {
   /** What verifies, and what takes access away: equally urgent. */
   vital: { takes: 0, most: 1000 },
+  /** As urgent. Its callers may say who they are in the body: those of whom none comes must not keep the places of the others. */
+  revocation: { takes: 0, most: 1000 },
   feed: { takes: 0, most: 5000 },
   tokens: { takes: 0.25, most: 1000 },
   rest: { takes: 1, most: 1000 },
@@ -60,10 +62,8 @@ const TELL_EVERY = 5000;
 
 /** By method and path, the first that matches. Checks and metrics decide whether this instance is stopped: never refused. */
 const KINDS: readonly [RequestClass | undefined, RegExp][] = [
-  [
-    'vital',
-    /^(?:[A-Z]+ \/v1\/(?:verify|admin)(?:\/.*)?|GET \/\.well-known\/.*|DELETE \/v1\/sessions(?:\/.*)?|POST \/oauth\/revoke)$/,
-  ],
+  ['vital', /^(?:[A-Z]+ \/v1\/(?:verify|admin)(?:\/.*)?|GET \/\.well-known\/.*|DELETE \/v1\/sessions(?:\/.*)?)$/],
+  ['revocation', /^POST \/oauth\/revoke$/],
   ['tokens', /^POST \/(?:v1\/tokens\/refresh|oauth\/(?:introspect|token))$/],
   // What hashes a password, or has a mail sent.
   [

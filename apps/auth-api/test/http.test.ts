@@ -109,6 +109,33 @@ describe('what clients may hold', () => {
   });
 });
 
+test.each(['/openapi.json', '/docs/json', '/docs/yaml'])(
+  'however many answers nobody reads, %s is in memory once',
+  async (path) => {
+    const { length: bytes } = (await api.get(path)).rawPayload;
+    expect(bytes).toBeGreaterThan(100_000);
+    const connected = once(api.app.server, 'connection') as Promise<[Socket]>;
+    const socket = connect(port, '127.0.0.1');
+    socket.on('error', () => {});
+    const [inside] = await connected;
+    socket.pause();
+    const { heapUsed, arrayBuffers } = process.memoryUsage();
+    let asked = 0;
+    const counting = () => {
+      asked += 1;
+    };
+    api.app.server.on('request', counting);
+    socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`.repeat(900));
+    await expect.poll(() => asked, { timeout: 20_000 }).toBe(900);
+    api.app.server.off('request', counting);
+    const now = process.memoryUsage();
+    socket.destroy();
+    inside.destroy();
+    // Half of what each on its own would take.
+    expect(now.heapUsed + now.arrayBuffers - heapUsed - arrayBuffers).toBeLessThan((900 * bytes) / 2);
+  },
+);
+
 test('a client that goes away while it sends is no fault of Redis', async () => {
   const before = (await api.get('/metrics')).body.match(/latchkey_dependency_errors_total.*/g) ?? [];
   const arrived = once(api.app.server, 'request');

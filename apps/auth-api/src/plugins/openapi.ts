@@ -5,6 +5,8 @@ import type { FastifyInstance } from 'fastify';
 import fp from 'fastify-plugin';
 import { VERSION } from '../version.ts';
 
+const JSON_TYPE = 'application/json; charset=utf-8';
+
 /** What of the document is looked at here. */
 interface Documented {
   paths?: Record<string, Record<string, { requestBody?: RequestBody }>>;
@@ -53,13 +55,31 @@ export const openapi = fp(
         return made.openapiObject;
       },
     });
+    // Made once, and shared by all answers: 300 kB for each of many that are not read would be more memory than there is.
+    let documents: { json: Buffer; yaml: Buffer } | undefined;
+    const documentAs = (format: 'json' | 'yaml'): Buffer => {
+      documents ??= {
+        json: Buffer.from(JSON.stringify(app.swagger())),
+        yaml: Buffer.from(app.swagger({ yaml: true })),
+      };
+      return documents[format];
+    };
     await app.register(swaggerUi, {
       routePrefix: '/docs',
+      uiHooks: {
+        onRequest({ routeOptions }, reply, done) {
+          if (routeOptions.url === '/docs/json') reply.type(JSON_TYPE).send(documentAs('json'));
+          else if (routeOptions.url === '/docs/yaml') reply.type('application/x-yaml').send(documentAs('yaml'));
+          else done();
+        },
+      },
       staticCSP: true,
       // Where this is served without TLS, browsers would find no style and no script.
       transformStaticCSP: (policy) => policy.replace(/;\s*upgrade-insecure-requests/, ''),
     });
-    app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
+    app.get('/openapi.json', { schema: { hide: true } }, async (_request, reply) =>
+      reply.type(JSON_TYPE).send(documentAs('json')),
+    );
   },
   { name: 'openapi' },
 );

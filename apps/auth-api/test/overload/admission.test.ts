@@ -12,6 +12,7 @@ import { testApp } from '../test-app.ts';
 /** A request of each class. */
 const EXAMPLES: Record<RequestClass, [method: string, url: string]> = {
   vital: ['DELETE', '/v1/sessions/current'],
+  revocation: ['POST', '/oauth/revoke'],
   feed: ['GET', '/v1/revocations'],
   tokens: ['POST', '/v1/tokens/refresh'],
   rest: ['GET', '/v1/me'],
@@ -65,9 +66,9 @@ describe('what the classes are', () => {
       'get /.well-known/jwks.json',
       'get /.well-known/oauth-authorization-server',
       'get /v1/verify',
-      'post /oauth/revoke',
     ]);
     expect(others).toEqual({
+      revocation: ['post /oauth/revoke'],
       feed: ['get /v1/revocations'],
       tokens: ['post /oauth/introspect', 'post /oauth/token', 'post /v1/tokens/refresh'],
       rest: [
@@ -107,6 +108,7 @@ describe('what the classes are', () => {
     expect(classOf({ method: 'POST', url: '/v1/verify/some/path' })).toBe('vital');
     expect(classOf({ method: 'GET', url: '/v1/verifying' })).toBe('rest');
     expect(classOf({ method: 'DELETE', url: '/v1/sessions?except=current' })).toBe('vital');
+    expect(classOf({ method: 'POST', url: '/oauth/revoke' })).toBe('revocation');
     expect(classOf({ method: 'HEAD', url: '/livez' })).toBeUndefined();
     // As Envoy appends the path that was asked for, and a client an id.
     expect(classOf({ method: 'GET', url: '/v1/verify/files/a%20b' })).toBe('vital');
@@ -232,6 +234,7 @@ test('while some come too late the turns that begin something have a pause betwe
 describe('as many as may be under way', () => {
   test.each([
     ['vital', 1000],
+    ['revocation', 1000],
     ['feed', 5000],
     ['tokens', 1000],
     ['rest', 1000],
