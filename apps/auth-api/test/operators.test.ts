@@ -313,11 +313,30 @@ describe('suspension', () => {
   test.each([
     ['2254-06-01T00:00:00.000Z', '2254-06-01T00:00:00.000Z'],
     ['2300-06-01T00:00:00.000Z', null],
+    // In the year 10000, which neither RFC 3339 nor PostgreSQL's client can say.
+    ['9999-12-31T23:59:59-12:00', null],
   ])('until %s is shown alike to operators and to the user: %s', async (until, shown) => {
     const { id, email } = await twoDevices();
     expect((await act('PUT', `/users/${id}/suspension`, { until })).json()).toMatchObject({ suspended_until: shown });
     expect((await act('GET', `/users/${id}`)).json()).toMatchObject({ suspended_until: shown });
+    expect((await api.login(email)).json()).toMatchObject({
+      code: 'account_suspended',
+      ...(shown && { until: shown }),
+    });
     expect((await api.login(email)).json().until ?? null).toBe(shown);
+    const { events } = (await act('GET', `/audit-events?type=user.suspended&user_id=${id}`)).json();
+    expect(events[0].details.until).toBe(shown);
+  });
+
+  test('until the year 10000, as the release before has stored it, is until lifted too', async () => {
+    const { id, email } = await twoDevices();
+    await act('PUT', `/users/${id}/suspension`);
+    const client = new pg.Client({ connectionString: side.databaseUrl });
+    await client.connect();
+    await client.query(`UPDATE users SET suspended_until = '10000-01-01T12:00:00Z' WHERE id = $1`, [id]);
+    await client.end();
+    expect((await act('GET', `/users/${id}`)).json()).toMatchObject({ status: 'suspended', suspended_until: null });
+    expect((await api.login(email)).json()).toMatchObject({ code: 'account_suspended' });
   });
 
   test('without an instant lasts until it is lifted; one in the past is refused', async () => {

@@ -7,5 +7,5 @@ export const LATEST: Microseconds = Number.MAX_SAFE_INTEGER - 1;
 /** 9999-12-31T23:59:59Z: the end of a suspension until it is lifted, as PostgreSQL is told. */
 export const UNTIL_LIFTED = new Date('9999-12-31T23:59:59Z');
 
-/** Whether an instant, of either store, stands for "until lifted". */
-export const isUntilLifted = (until: Date): boolean => until.getTime() >= Math.floor(LATEST / 1000);
+/** Whether an instant, of either store, stands for "until lifted". One of the year 10000, which PostgreSQL's client can't read, does. */
+export const isUntilLifted = (until: Date): boolean => !(until.getTime() < Math.floor(LATEST / 1000));

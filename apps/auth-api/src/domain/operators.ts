@@ -10,7 +10,7 @@ import type { SessionRecord, SessionStore } from '../store/sessions.ts';
 import type { WithdrawMails } from '../store/users.ts';
 import type { Audit } from './audit.ts';
 import type { ClientCredentials, Clients, PresentedCredentials } from './clients.ts';
-import { UNTIL_LIFTED } from './instants.ts';
+import { isUntilLifted, UNTIL_LIFTED } from './instants.ts';
 import type { Introspected, Introspection, KnownToken } from './introspection.ts';
 import type { RequestContext } from './request-context.ts';
 import { assertJti, type RevocationService } from './revocation.ts';
@@ -118,8 +118,9 @@ export function createOperators(options: OperatorsOptions) {
     ) {
       if (until !== undefined && until.getTime() <= now) throw invalidInput('/until', 'must lie in the future');
       await user(id);
-      await record(act, 'user.suspended', id, { until: until?.toISOString() ?? null, reason });
-      await revocation.suspend(id, until ?? UNTIL_LIFTED, reason);
+      const end = until === undefined || isUntilLifted(until) ? undefined : until;
+      await record(act, 'user.suspended', id, { until: end?.toISOString() ?? null, reason });
+      await revocation.suspend(id, end ?? UNTIL_LIFTED, reason);
       return user(id);
     },
 
