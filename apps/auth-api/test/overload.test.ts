@@ -45,7 +45,35 @@ describe('more logins at once than may wait', { timeout: 120_000 }, () => {
   });
 });
 
-test('who has waited half a minute for a thread is refused; the others are served', async () => {
+/** As Django 4.1 wrote it: some 100 ms. */
+const OF_DJANGO = 'pbkdf2_sha256$390000$seasalt$8xBlGd3jVgvJ+92hWPxi5ww0uuAuAnKgC45eudxro7c=';
+
+test('when as much waits as may, everybody is refused alike, and until then nobody: not for a hash of another system', async () => {
+  const passwords = createPasswords();
+  const most = passwords.queueLimit + availableParallelism();
+  const checks = Array.from({ length: most - 1 }, () => passwords.verify(PASSWORD, undefined));
+  checks.push(passwords.verify('wrong', OF_DJANGO));
+  for (const hash of [undefined, OF_DJANGO])
+    await expect(passwords.verify('wrong', hash)).rejects.toMatchObject({ code: 'overloaded' });
+  expect((await Promise.all(checks)).filter(({ matches }) => matches)).toEqual([]);
+});
+
+test('a few hashes of another system, which take long, do not close the door: it goes by time', async () => {
+  const passwords = createPasswords();
+  const atOnce = 2 * availableParallelism() + 1;
+  let left = 10 * atOnce;
+  // So many callers, each asks again as soon as it is answered.
+  const asking = Array.from({ length: atOnce }, async () => {
+    while (left > 0) {
+      left -= 1;
+      await passwords.verify('wrong', OF_DJANGO);
+      expect([left, passwords.full()]).toEqual([left, false]);
+    }
+  });
+  await Promise.all(asking);
+});
+
+test('a login that has waited half a minute for a thread is refused; the others are served', async () => {
   vi.useFakeTimers({ toFake: ['setTimeout'] });
   onTestFinished(() => void vi.useRealTimers());
   const passwords = createPasswords();

@@ -99,7 +99,8 @@ export function createPasswords() {
   let pace = 0;
   let endedAt = 0;
 
-  const full = (work: number): boolean => waiting + work > MOST_WORK;
+  /** Whether as much waits as may. The same for every task, whatever it costs: who is refused must not tell whose hash is another system's. */
+  const full = (): boolean => waiting >= MOST_WORK;
 
   /** Waits for a thread. */
   async function turn(): Promise<void> {
@@ -130,8 +131,7 @@ export function createPasswords() {
 
   /** Begins a task of so much work, unless too much is waiting. */
   async function admitted<T>(work: number, begin: () => Promise<T>): Promise<T> {
-    // One task may always run, whatever it costs.
-    if (waiting > 0 && full(work)) throw tooMuch();
+    if (full()) throw tooMuch();
     waiting += work;
     try {
       await turn();
@@ -167,7 +167,7 @@ export function createPasswords() {
      */
     async hash(password: string, hints: string[], pointer = '/password'): Promise<string> {
       // Before either is begun: a call refused by one must not be in the other's way.
-      if (lookedAt >= MOST_LOOKED_AT || (waiting > 0 && full(1))) throw tooMuch();
+      if (lookedAt >= MOST_LOOKED_AT || full()) throw tooMuch();
       // A weak password is hashed too, so that the answer takes the same time.
       const [strong, hash] = await Promise.all([
         look({ password, knownToOthers: hints }),
@@ -193,7 +193,7 @@ export function createPasswords() {
     },
 
     /** Whether no more should be let in: one more would be refused, or would wait for long. */
-    full: (): boolean => full(1) || waiting * pace > ENOUGH,
+    full: (): boolean => full() || (line.size + atOnce) * pace > ENOUGH,
     /** Tasks that wait for a thread. */
     queued: (): number => line.size + hashing.queueSize,
     /** As many may; of hashes of other systems, fewer. */
