@@ -4,16 +4,16 @@ import { migrateScript } from './repository.ts';
 import { StackFailure } from './stack-failure.ts';
 
 /**
- * Applies every migration that is missing, with the program `pnpm migrate` runs.
+ * Applies the migrations that are missing, with the program `pnpm migrate` runs.
  *
+ * @param contract Whether also those that take away what the release before needs: only where none of it is about.
  * @throws StackFailure with what it said when it failed.
  */
-export async function applyMigrations(databaseUrl: string): Promise<void> {
+export async function applyMigrations(databaseUrl: string, { contract = true } = {}): Promise<void> {
   const lines: string[] = [];
   const { ended } = startProcess({
     command: process.execPath,
-    // No older release is about.
-    args: [migrateScript, '--contract'],
+    args: [migrateScript, ...(contract ? ['--contract'] : [])],
     env: { ...inheritedEnvironment(), DATABASE_URL: databaseUrl },
     endSignal: 'SIGTERM',
     output: (line) => lines.push(line),

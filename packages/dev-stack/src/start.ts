@@ -25,15 +25,17 @@ async function main(args: readonly string[]): Promise<number> {
       process.stdout.write(USAGE);
       return 0;
     }
+    const settings = readStackSettings(inheritedEnvironment());
     return await runStack({
       stateDir: `${repositoryRoot}/.latchkey`,
       fresh: values.fresh,
-      settings: readStackSettings(inheritedEnvironment()),
+      settings,
       programs: {
         api: [process.execPath, `${repositoryRoot}/apps/auth-api/src/main.ts`],
         worker: [process.execPath, `${repositoryRoot}/apps/mailer-worker/src/main.ts`],
         async prepareDatabase(databaseUrl, clientId, clientSecret) {
-          await applyMigrations(databaseUrl);
+          // A database of somebody's own may have an older release on it.
+          await applyMigrations(databaseUrl, { contract: settings.databaseUrl === undefined });
           await upsertDevClient(databaseUrl, clientId, clientSecret);
         },
       },

@@ -47,10 +47,10 @@ export const redisUrl = makeValidator<string>((raw: string) => {
 export const smtpUrl = validator('a URL smtp://host:port or smtps://host:port', (raw) =>
   parseUrl(raw, ['smtp:', 'smtps:']) ? raw : undefined,
 );
-/** An http(s) base without query or fragment; the trailing slash goes. */
-export const publicUrl = validator('an http:// or https:// URL without query or fragment', (raw) => {
+/** An http(s) base without user, query or fragment, empty ones too; the trailing slash goes. */
+export const publicUrl = validator('an http:// or https:// URL without user, query or fragment', (raw) => {
   const url = parseUrl(raw, ['http:', 'https:']);
-  return url && url.search === '' && url.hash === '' && url.username === '' ? url.href.replace(/\/+$/, '') : undefined;
+  return url && !/[?#@]/.test(url.href) ? url.href.replace(/\/+$/, '') : undefined;
 });
 export const base64Key = validator('32 bytes in base64 (openssl rand -base64 32)', (raw) => {
   if (!/^[A-Za-z0-9+/_-]{43}=?$/.test(raw)) return undefined;

@@ -80,6 +80,9 @@ test.each([
   ['a proxy beyond any address', { PROXIES: '999.1.1.1' }],
   ['a range with too long a prefix', { PROXIES: '10.0.0.0/33' }],
   ['a public URL with a query', { PUBLIC_URL: 'https://x.example/?a=b' }],
+  ['a public URL with an empty query', { PUBLIC_URL: 'https://x.example/?' }],
+  ['a public URL with an empty fragment', { PUBLIC_URL: 'https://x.example/#' }],
+  ['a public URL with a password', { PUBLIC_URL: 'https://:secret@x.example/' }],
   ['a public URL of another scheme', { PUBLIC_URL: 'javascript:alert(1)' }],
 ])('%s is refused', (_name, wrong) => {
   expect(problemsOf({ ...good, ...wrong })).toContain(Object.keys(wrong)[0]);
