@@ -3,7 +3,7 @@ import { InvalidMailJob, type MailJob, parseMailJob } from '@latchkey/shared/mai
 import type { Span, Tracing } from '@latchkey/shared/tracing';
 import { isUuid } from '@latchkey/shared/uuid';
 import type { ComposedMail, Composer } from './composer.ts';
-import type { KeyPurpose, MailKeys } from './mail-keys.ts';
+import type { KeyPurpose, MailKey, MailKeys } from './mail-keys.ts';
 import type { Mails } from './mails.ts';
 import type { Ended, SendLedger } from './send-ledger.ts';
 import { type MailTransport, readSmtpFailure, type SmtpFailure } from './smtp.ts';
@@ -86,7 +86,7 @@ export interface DeliveryParts {
 /** A mail as it will be sent, and the key made for it. */
 interface Written {
   readonly mail: ComposedMail;
-  readonly key?: { readonly purpose: KeyPurpose; readonly key: string };
+  readonly key?: MailKey;
 }
 
 /** How far a conversation with the mail server got. */
@@ -134,7 +134,7 @@ export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Prom
     const plain = async (kind: keyof Mails): Promise<Written> => ({ mail: await composed(kind) });
     const linked = async (kind: keyof Mails, purpose: KeyPurpose, attempt: number): Promise<Written> => {
       const key = await during('mint', () => mailKeys.mint(purpose, userId, attempt));
-      return { key: { purpose, key }, mail: await composed(kind, key) };
+      return { key, mail: await composed(kind, key.key) };
     };
     switch (job.name) {
       case 'activation':
@@ -194,7 +194,7 @@ export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Prom
         },
         async beforeData() {
           reached?.('data');
-          if (key !== undefined) await mailKeys.restart(key.purpose, key.key);
+          await key?.restart();
           seen.before = await ledger.noteSending(id);
           if (seen.before === 'accepted' || seen.before === 'withdrawn') throw new Error(`the mail is ${seen.before}`);
           seen.dataBegun = true;
@@ -232,7 +232,7 @@ export function createDelivery(parts: DeliveryParts): (job: IncomingJob) => Prom
 
   /** Best effort: a key nobody has seen opens nothing, and expires. */
   async function forget(minted: Written['key']): Promise<void> {
-    if (minted !== undefined) await mailKeys.forget(minted.purpose, minted.key).catch(() => undefined);
+    await minted?.forget().catch(() => undefined);
   }
 
   return (job) => {

@@ -28,34 +28,40 @@ export function newKey(): string {
   return key;
 }
 
+/** A key that was made. */
+export interface MailKey {
+  /** The key itself: it goes into the mail and nowhere else. */
+  readonly key: string;
+  /** Lets its life begin now: until the mail's data a mail server may take minutes. @throws Error if Redis has lost it. */
+  restart(): Promise<void>;
+  /** Removes it because its mail surely did not go out. It would expire by itself: nobody has ever seen it. */
+  forget(): Promise<void>;
+}
+
 /**
- * Mints keys and forgets them. Redis learns only the SHA-256 (base64url) of the key's characters.
+ * Mints keys. Redis learns only the SHA-256 (base64url) of a key's characters.
  * @param life how long a key works and is known after that, in seconds.
  */
 export function createMailKeys(redis: RedisConnection, keys: RedisKeys, life: KeyLife) {
-  const redisKey = (purpose: KeyPurpose, key: string) => keys[purpose](hash('sha256', key, 'base64url'));
   const renewalMs = life.renews * 1000;
   const lifeMs = life.activates * 1000 + renewalMs;
   return {
-    /**
-     * Makes a key that stands for one attempt of one user. It works while more than `renewal_ms` of its life is left.
-     * @returns the key itself: it goes into the mail and nowhere else.
-     */
-    async mint(purpose: KeyPurpose, userId: string, attempt: number): Promise<string> {
+    /** Makes a key that stands for one attempt of one user. It works while more than `renewal_ms` of its life is left. */
+    async mint(purpose: KeyPurpose, userId: string, attempt: number): Promise<MailKey> {
       const key = newKey();
+      const name = keys[purpose](hash('sha256', key, 'base64url'));
       const meaning = JSON.stringify({ user_id: userId, attempt, renewal_ms: renewalMs });
-      await redis.set(redisKey(purpose, key), meaning, 'PX', lifeMs);
-      return key;
-    },
-
-    /** Lets its life begin now: between its making and the mail's data a mail server may take minutes. @throws Error if Redis has lost it. */
-    async restart(purpose: KeyPurpose, key: string): Promise<void> {
-      if ((await redis.pexpire(redisKey(purpose, key), lifeMs)) === 0) throw new Error('the key of the mail is lost');
-    },
-
-    /** Removes a key whose mail surely did not go out. It would expire by itself: nobody has ever seen it. */
-    async forget(purpose: KeyPurpose, key: string): Promise<void> {
-      await redis.del(redisKey(purpose, key));
+      await redis.set(name, meaning, 'PX', lifeMs);
+      return {
+        key,
+        async restart() {
+          if ((await redis.set(name, meaning, 'PX', lifeMs, 'XX')) === null)
+            throw new Error('the key of the mail is lost');
+        },
+        async forget() {
+          await redis.del(name);
+        },
+      };
     },
   };
 }
