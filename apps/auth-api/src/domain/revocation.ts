@@ -43,7 +43,16 @@ export function createRevocation({ sessions, users, log }: RevocationOptions) {
     if (failed !== undefined) throw failed;
   }
 
+  /**
+   * Has the log say what the user's gate does. Whoever moved that may have failed, or ended, before the log was written; the sessions are gone by
+   * then, and nobody who ends sessions would find anything to write.
+   */
+  const completeCutOff = async (userId: string): Promise<void> =>
+    log.assureCutOff(userId, await sessions.cutOffAt(userId));
+
   return {
+    completeCutOff,
+
     /**
      * Refuses what the user was issued until now, or until `issuedBefore`; an instant to come also closes login until then.
      * @returns the instant until which, its millisecond included, tokens are refused.
@@ -91,8 +100,10 @@ export function createRevocation({ sessions, users, log }: RevocationOptions) {
       if (!token) return expired ? undefined : log.denyClientToken(jti);
       const { userId, sessionId, issuedAt } = token;
       const ended = await sessions.endOne(userId, sessionId);
-      if (ended.length === 0 && (expired || issuedAt <= (await sessions.cutOffAt(userId)))) return;
-      await log.denySessions(userId, [sessionId], issuedAt);
+      if (ended.length === 0 && expired) return;
+      const cutoff = await sessions.cutOffAt(userId);
+      if (ended.length === 0 && issuedAt <= cutoff) await log.assureCutOff(userId, cutoff);
+      else await log.denySessions(userId, [sessionId], issuedAt);
     },
   };
 }

@@ -28,7 +28,10 @@ export function createSessions({ store, log, revocation, audit, copy }: Sessions
     /** @throws {Problem} `session_unknown` */
     async end(userId: string, sessionId: string, context: RequestContext): Promise<void> {
       const ended = await store.endOne(userId, sessionId);
-      if (ended.length === 0) throw new Problem('session_unknown');
+      if (ended.length === 0) {
+        await revocation.completeCutOff(userId);
+        throw new Problem('session_unknown');
+      }
       await log.denySessions(userId, ended);
       audit.noteOwn('session.ended', userId, context, { session_id: sessionId });
     },
@@ -49,6 +52,7 @@ export function createSessions({ store, log, revocation, audit, copy }: Sessions
     /** @param context left out where another event tells of it. */
     async endOthers(userId: string, current: string, context?: RequestContext): Promise<void> {
       const ended = await store.endOthers(userId, current);
+      await revocation.completeCutOff(userId);
       await log.denySessions(
         userId,
         ended.filter((id) => id !== current),

@@ -183,6 +183,12 @@ export function createRevocationLog(
     cutOff: (userId: string, cutoff: Microseconds, latest = cutoff): Promise<void> =>
       write([{ userId, cutoff }], latest),
 
+    /** The same, unless the log says so already. */
+    async assureCutOff(userId: string, cutoff: Microseconds): Promise<void> {
+      if (cutoff > 0 && !copy.denies({ userId, sessionId: '', issuedAt: cutoff }))
+        await write([{ userId, cutoff }], cutoff);
+    },
+
     /**
      * Has what a signing key has signed, or is yet to sign, refused everywhere.
      * @param life seconds until nobody can hold that key any more.

@@ -1,7 +1,8 @@
 /** A session's end that could not be written: said so, and completed by whoever comes again. */
 import { tellAll } from '@latchkey/dev-stack/test-redis';
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import { testApp } from '../test-app.ts';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { decoded } from '../accounts.ts';
+import { PASSWORD, testApp } from '../test-app.ts';
 import { type SessionSuite, startSessionSuite } from './session-suite.ts';
 
 let suite: SessionSuite;
@@ -93,4 +94,45 @@ test('of every device is completed by repeating the call', async () => {
   });
   expect((await end()).statusCode).toBe(204);
   for (const { access_token } of [phone, laptop]) expect(await suite.verify(access_token)).toBe(401);
+});
+
+describe('a cut-off that the log was not told of', () => {
+  /** @returns two devices, whose sessions it has ended, and one that was not there yet. */
+  async function untold() {
+    const user = await suite.newUser();
+    const [phone, laptop] = [await suite.jwt(user), await suite.jwt(user)];
+    await forbidden(['xadd'], async () => {
+      expect((await suite.api.delete('/v1/sessions', laptop.access_token)).statusCode).toBe(503);
+    });
+    expect([await suite.verify(phone.access_token), await suite.verify(laptop.access_token)]).toEqual([200, 200]);
+    const refused = async () => [await suite.verify(phone.access_token), await suite.verify(laptop.access_token)];
+    return { user, phone, laptop, refused };
+  }
+
+  test('is completed by ending the other devices, whose sessions are gone', async () => {
+    const { laptop, refused } = await untold();
+    expect((await suite.api.delete('/v1/sessions?except=current', laptop.access_token)).statusCode).toBe(204);
+    expect(await refused()).toEqual([401, 401]);
+  });
+
+  test('is completed by ending one of them, which is not there any more', async () => {
+    const { phone, laptop, refused } = await untold();
+    expect((await suite.api.delete(`/v1/sessions/${phone.session.id}`, laptop.access_token)).statusCode).toBe(404);
+    expect(await refused()).toEqual([401, 401]);
+  });
+
+  test('is completed by a new password', async () => {
+    const { laptop, refused } = await untold();
+    const bearer = { authorization: `Bearer ${laptop.access_token}` };
+    const change = { current_password: PASSWORD, new_password: `${PASSWORD} and more` };
+    expect((await suite.api.call('PUT', '/v1/me/password', change, bearer)).statusCode).toBe(204);
+    expect(await refused()).toEqual([401, 401]);
+  });
+
+  test('is completed by denying one of its tokens', async () => {
+    const { phone, refused } = await untold();
+    const { jti } = decoded(phone.access_token).claims;
+    expect((await suite.act('POST', '/tokens/deny', { jti })).statusCode).toBe(204);
+    expect(await refused()).toEqual([401, 401]);
+  });
 });
