@@ -66,7 +66,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     fault: 'denying an access token of a session that is gone is left out although nothing refuses it',
     file: 'domain/revocation.ts',
-    change: ['ended.length === 0 && (expired ||', 'ended.length === 0 && (!expired ||'],
+    change: ['ended.length === 0 && expired) return', 'ended.length === 0 && !expired) return'],
   },
   {
     fault: 'what was written to the revocation log stays owed to it',

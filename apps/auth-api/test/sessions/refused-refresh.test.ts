@@ -47,6 +47,20 @@ describe('a token replaced longer ago than the grace', () => {
   });
 });
 
+test('a session that came back as it was before a refresh has ended once its newer token shows it: the replaced one, good again, opens nothing', async () => {
+  const user = await suite.newUser();
+  const first = await suite.jwt(user);
+  const second = await suite.refreshed(first);
+  const session = suite.keys.session(user.id, first.session.id);
+  // As an older copy of Redis has it, of which nothing else is missed.
+  await suite.redis.hset(session, 'counter', 0);
+  await suite.redis.hdel(session, 'rotated', 'earlier');
+  expect(await suite.refusal(second.refresh_token)).toEqual([401, 'session_revoked']);
+  expect(await suite.refusal(first.refresh_token)).toEqual([401, 'session_revoked']);
+  for (const { access_token } of [first, second]) expect(await suite.verify(access_token)).toBe(401);
+  await suite.expectAgreement(user);
+});
+
 /** Each ends the session of `victim`; `spares`: the user's other session lives. */
 const ENDS: {
   name: string;

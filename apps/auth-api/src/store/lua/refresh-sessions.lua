@@ -24,7 +24,8 @@
   Returns of each {'ok', counter, its issue instant us, now us, ms until it expires, device name}
        or {'gone', now us}   no such session: logged out, idle too long, or lost with Redis; the caller tells which by the token's own instants.
                              Or a token of which nobody knows any more whether it was replaced within the grace: neither good nor a theft
-       or {'ended', now us}  the same, and that it ended is still owed to the revocation log
+       or {'ended', now us}  the same, and that it ended is still owed to the revocation log. Or the session is an older copy of itself; it has
+                             ended now
        or {'cut'}      issued at or before the user's cut-off, or the door is closed
        or {'expired'}  past its maximum age; it has ended now
        or {'reused'}   a token replaced longer ago than the grace; the session has ended now
@@ -71,8 +72,11 @@ local function refresh(session_key, sessions_key, ended_key, gate_key, session_i
   end
 
   if left_ms <= 0 then return finish('expired') end
-  -- A counter from the future: Redis is an older copy than the one that issued this token.
-  if presented > current then return { 'gone', text(now_us) } end
+  -- A counter from the future: Redis is an older copy than the one that issued this token, to which a token that was replaced is the current one.
+  if presented > current then
+    finish('ended')
+    return { 'ended', text(now_us) }
+  end
 
   local earlier = session[4] or ''
 
