@@ -133,7 +133,8 @@ describe('what a link shows', () => {
     for (const method of ['GET', 'HEAD', 'OPTIONS', 'GET'] as const) {
       for (const query of ['', '?action=activate', '?action=renew']) {
         const answer = await api.app.inject({ method, url: `/activate/${key}${query}` });
-        expect(answer.statusCode).toBe(method === 'OPTIONS' ? 404 : 200);
+        expect(answer.statusCode).toBe(method === 'OPTIONS' ? 405 : 200);
+        if (method === 'OPTIONS') expect(answer.headers.allow).toBe('GET, HEAD, POST');
         if (method === 'HEAD') expect(answer.body).toBe('');
       }
     }
@@ -271,7 +272,7 @@ test('no page, log line or metric holds a key, and every answer carries the head
     await submit(key, 'action=renew'),
     await open(key),
   ];
-  expect(answers.map(({ statusCode }) => statusCode)).toEqual([200, 400, 415, 404, 404, 404, 200, 200, 410, 410, 410]);
+  expect(answers.map(({ statusCode }) => statusCode)).toEqual([200, 400, 415, 404, 404, 405, 200, 200, 410, 410, 410]);
   for (const answer of answers) {
     expect(answer.headers).toMatchObject({
       'content-security-policy':

@@ -85,6 +85,38 @@ async function account() {
   return { email, headers: { authorization: `Bearer ${access_token}` } };
 }
 
+test('of ten links asked for at once the last arrives, however their statements waited for each other', async () => {
+  holdWorker();
+  const email = newAddress();
+  await api.register(email);
+  await queueKnows();
+  await Promise.all(Array.from({ length: 10 }, () => api.post('/v1/activations', { email })));
+  await vi.waitFor(async () => expect(await database.owed()).toHaveLength(1), { timeout: 15_000 });
+  await queueKnows();
+  startWorker();
+  await allSent();
+  const [key, ...others] = keysMailed(mail, email);
+  expect(others).toEqual([]);
+  expect((await api.post(`/v1/activations/${key}`)).statusCode).toBe(200);
+});
+
+test('a link whose address became another account’s by a change of address is not sent, nor that of a registration that is gone', async () => {
+  const active = await activeUser(api);
+  holdWorker();
+  const [email, gone] = [newAddress(), newAddress()];
+  for (const address of [email, gone]) await api.register(address);
+  await queueKnows();
+  const [registration] = await database.users(gone);
+  await database.rows(`UPDATE users SET email = '${email}', email_key = '${email}' WHERE id = (
+    SELECT id FROM users WHERE email = '${active}')`);
+  await database.rows(`DELETE FROM users WHERE id = '${registration?.id}'`);
+  await vi.waitFor(async () => expect(await database.owed()).toEqual([]), { timeout: 15_000 });
+  await queueKnows();
+  startWorker();
+  await allSent();
+  expect([mail.mails(email), mail.mails(gone)]).toEqual([[], []]);
+});
+
 test('a newer link asked for while the older mail stands before its data: only the newer arrives', async () => {
   thinks = 1500;
   const email = newAddress();

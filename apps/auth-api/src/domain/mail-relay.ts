@@ -10,7 +10,7 @@ import type { Outbox } from '../store/outbox.ts';
 
 /** Milliseconds between two passes nobody asked for: the net below the kick that follows each commit. */
 const INTERVAL = 1000;
-/** Passes between two searches for lost jobs: every 10 s. While all that a search looks at was lost, the next one follows at once. */
+/** Passes between two searches for lost jobs and for dead links: every 10 s. While all that a search looks at was lost, the next one follows at once. */
 const SEARCH_EVERY = 10;
 /**
  * Acceptances acknowledged at once. Fewer than that wait for the next pass: a row more or less hurts nobody, and while mails flow each look
@@ -47,6 +47,8 @@ export function createMailRelay({
   let failing = false;
   /** Lost jobs found by searches that follow each other; undefined when the last one found the end of them. */
   let lostSoFar: number | undefined;
+  /** The mail up to which the last search for dead links has looked; undefined: the next begins with the first. */
+  let lookedUpTo: string | undefined;
   /** A pass ends with what it is at: a backlog may take longer than a process has to stop. */
   let closed = false;
 
@@ -90,10 +92,12 @@ export function createMailRelay({
   async function pass(): Promise<void> {
     try {
       await allowed();
+      passes += 1;
+      const searches = passes % searchEvery === 0;
+      if (searches) lookedUpTo = await outbox.withdrawMissed(lookedUpTo);
       await Promise.all([publish(), withdraw()]);
       await acknowledge();
-      passes += 1;
-      if (passes % searchEvery === 0 || lostSoFar !== undefined) await republishLost();
+      if (searches || lostSoFar !== undefined) await republishLost();
       if (failing) logger.info('the mail relay works again');
       failing = false;
     } catch (error) {

@@ -156,6 +156,13 @@ export function answerAtOnce(
     .end(body);
 }
 
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** The methods of the routes at this URL. */
+    allowedAt(url: string): string[];
+  }
+}
+
 export const problemAnswers = fp(
   async (app: FastifyInstance, { metrics }: { metrics: Metrics }) => {
     app.setErrorHandler((error: FastifyError, request, reply) => {
@@ -186,12 +193,15 @@ export const problemAnswers = fp(
       );
       for (const one of [method].flat()) routes.push({ path, method: one });
     });
+    app.decorate('allowedAt', (url: string) => {
+      const path = url.split('?', 1)[0] ?? '';
+      return [...new Set(routes.filter((route) => route.path.test(path)).map(({ method }) => method))].toSorted();
+    });
     app.setNotFoundHandler((request, reply) => {
-      const path = request.url.split('?', 1)[0] ?? '';
       // RFC 9110 section 15.5.6: a resource that exists names what it can do.
-      const allowed = [...new Set(routes.filter((route) => route.path.test(path)).map(({ method }) => method))];
+      const allowed = app.allowedAt(request.url);
       if (allowed.length === 0) return sendProblem(new Problem('not_found'), request, reply);
-      reply.header('allow', allowed.toSorted().join(', '));
+      reply.header('allow', allowed.join(', '));
       return sendProblem(new Problem('method_not_allowed'), request, reply);
     });
   },

@@ -68,9 +68,11 @@ export async function servePages(page: FastifyInstance, pages: Pages, { unknown,
     return htmlOf(failurePage(request, reply), request, reply);
   });
 
-  // A link that lost a piece or gained one on its way.
+  // A link that lost a piece or gained one on its way; or no browser's question.
   page.setNotFoundHandler(async (request, reply) => {
-    reply.code(404);
+    const allowed = page.allowedAt(request.url);
+    if (allowed.length > 0) reply.code(405).header('allow', allowed.join(', '));
+    else reply.code(404);
     return htmlOf(unknown, request, reply);
   });
   return htmlOf;

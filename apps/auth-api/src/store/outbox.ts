@@ -23,6 +23,8 @@ export type Outbox = ReturnType<typeof createOutbox>;
 const BATCH = 200;
 /** Milliseconds: Redis answers within 1 s or the batch is put back. */
 const TRANSACTION_TIMEOUT = 5000;
+/** Before every id. */
+const NO_MAIL = '00000000-0000-0000-0000-000000000000';
 
 /**
  * SQL that withdraws the link mails of these kinds still owed to the users (`id`) of CTE `of`: deletes their rows and notes them in
@@ -120,6 +122,33 @@ export function createOutbox(db: Database) {
       const done = await withdraw(rows.map(({ id }) => id));
       await db.$executeRaw`DELETE FROM mail_withdrawals WHERE id = ANY(${done}::uuid[])`;
       return done.length;
+    },
+
+    /**
+     * Withdraws link mails that are owed no more and were missed by the statement that killed their link: committed while it waited for its user's
+     * row, they were not in its snapshot (READ COMMITTED takes one a statement); or another account's change took their address.
+     * @param after the mail that was looked at last; undefined: from the first.
+     * @returns which was looked at last; undefined when there are no more.
+     */
+    async withdrawMissed(after: string | undefined): Promise<string | undefined> {
+      const looked = await db.$queryRaw<{ id: string }[]>`
+        WITH owed AS (
+          SELECT id, name, payload FROM mail_outbox WHERE id > ${after ?? NO_MAIL}::uuid AND payload ? 'attempt' ORDER BY id LIMIT ${BATCH}
+        ), dead AS (
+          SELECT owed.id FROM owed LEFT JOIN users ON users.id = (owed.payload ->> 'user_id')::uuid
+          WHERE users.id IS NULL OR (owed.payload ->> 'attempt')::int < CASE owed.name
+            WHEN 'password_reset' THEN users.password_reset_attempt
+            WHEN 'email_change' THEN users.email_change_attempt
+            WHEN 'activation' THEN users.activation_attempt
+          END OR owed.name = 'activation' AND EXISTS (
+            SELECT FROM users AS account WHERE account.email_key = users.email_key AND account.status <> 'pending')
+        ), dead_mails AS (
+          DELETE FROM mail_outbox WHERE id IN (SELECT id FROM dead) RETURNING id
+        ), withdrawn AS (
+          INSERT INTO mail_withdrawals (id) SELECT id FROM dead_mails
+        )
+        SELECT id FROM owed ORDER BY id`;
+      return looked.length < BATCH ? undefined : looked.at(-1)?.id;
     },
 
     async delete(ids: readonly string[]): Promise<void> {
