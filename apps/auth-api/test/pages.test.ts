@@ -133,8 +133,8 @@ describe('what a link shows', () => {
     for (const method of ['GET', 'HEAD', 'OPTIONS', 'GET'] as const) {
       for (const query of ['', '?action=activate', '?action=renew']) {
         const answer = await api.app.inject({ method, url: `/activate/${key}${query}` });
-        expect(answer.statusCode).toBe(method === 'OPTIONS' ? 405 : 200);
-        if (method === 'OPTIONS') expect(answer.headers.allow).toBe('GET, HEAD, POST');
+        const expected = method === 'OPTIONS' ? [405, 'GET, HEAD, POST'] : [200, undefined];
+        expect([answer.statusCode, answer.headers.allow]).toEqual(expected);
         if (method === 'HEAD') expect(answer.body).toBe('');
       }
     }
