@@ -26,12 +26,6 @@ const RECIPIENT: Pace = { burst: 500, perSecond: 0.5 };
 /** Seconds' worth of mails that may go to one domain at once. */
 const DOMAIN_BURST = 10;
 
-/**
- * Milliseconds for which a place in the pace stays good: a job may be taken up a little late. Of all domains' pace a second's worth may so come on
- * top; a place missed by more is lost, and the mail gets another.
- */
-export const PLACE_KEPT = 1000;
-
 /** @param domainRate `MAIL_DOMAIN_RATE`, mails a second. */
 export const pacing = (domainRate: number): Pacing => ({
   domain: { burst: domainRate * DOMAIN_BURST, perSecond: domainRate },

@@ -17,7 +17,7 @@ import type { RedisConnection } from '@latchkey/shared/redis-connections';
 import { MAIL_LEDGER_TTL, type RedisKeys } from '@latchkey/shared/redis-keys';
 import { DeliveryFailed, type Phase } from './deliver.ts';
 import { defineScript } from './lua.ts';
-import { domainOf, type Pace, type Pacing, PLACE_KEPT } from './pacing.ts';
+import { domainOf, type Pace, type Pacing } from './pacing.ts';
 
 /**
  * Milliseconds for which a refused note of acceptance is tried again (Redis out of memory, a failover). A Redis that is merely away
@@ -57,7 +57,7 @@ export function createSendLedger(redis: RedisConnection, keys: RedisKeys, { doma
           keys.mailPace('domain', domainOf(to)),
           keys.mailPace('recipient', hash('sha256', to.toLowerCase(), 'base64url')),
         ],
-        [MAIL_LEDGER_TTL, ...limits(domain), ...limits(recipient), PLACE_KEPT],
+        [MAIL_LEDGER_TTL, ...limits(domain), ...limits(recipient)],
       );
       if (!Array.isArray(verdict)) return verdict;
       const { phase, reason, ...more }: NotedFailure = JSON.parse(verdict[0]);

@@ -50,7 +50,8 @@ export const smtpUrl = validator('a URL smtp://host:port or smtps://host:port', 
 /** An http(s) base without user, query or fragment, empty ones too; the trailing slash goes. */
 export const publicUrl = validator('an http:// or https:// URL without user, query or fragment', (raw) => {
   const url = parseUrl(raw, ['http:', 'https:']);
-  return url && !/[?#@]/.test(url.href) ? url.href.replace(/\/+$/, '') : undefined;
+  const plain = url && url.username + url.password === '' && !/[?#]/.test(url.href);
+  return plain ? url.href.replace(/\/+$/, '') : undefined;
 });
 export const base64Key = validator('32 bytes in base64 (openssl rand -base64 32)', (raw) => {
   if (!/^[A-Za-z0-9+/_-]{43}=?$/.test(raw)) return undefined;

@@ -23,7 +23,7 @@ const specs = {
 const good = {
   DATABASE_URL: 'postgresql://app:s3cret@db:5432/latchkey',
   MASTER_KEY: Buffer.alloc(32, 1).toString('base64'),
-  PUBLIC_URL: 'https://auth.example.com/',
+  PUBLIC_URL: 'https://auth.example.com/@us/',
 };
 
 function problemsOf(source: Record<string, string | undefined>): string {
@@ -40,7 +40,7 @@ test('values come parsed, defaults filled in, an empty variable counting as unse
   expect(readEnvironment('auth-api', specs, { ...good, PORT: '', TTL: '60', PROXIES: '10.0.0.0/8, ::1' })).toEqual({
     DATABASE_URL: good.DATABASE_URL,
     MASTER_KEY: Buffer.alloc(32, 1),
-    PUBLIC_URL: 'https://auth.example.com',
+    PUBLIC_URL: 'https://auth.example.com/@us',
     PORT: 3000,
     TTL: 60,
     MODE: 'on',

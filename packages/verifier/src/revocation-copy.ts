@@ -130,8 +130,9 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
   function throwErrors(replies: readonly (readonly [error: Error | null, reply: unknown])[]): void {
     const error = replies.find(([error]) => error && !error.message.includes('no such key'))?.[0];
     if (!error) return;
-    // ioredis follows a redirection only if all of a pipeline is redirected, and ROLE never is: it would ask the same node for ever.
-    if (error.message.startsWith('MOVED ')) replace();
+    // ioredis follows the redirection of a pipeline only if what was not redirected is flagged as reading, and ROLE is not: it would ask the same
+    // node for ever. (Without a view of the cluster another connection would lead there too.)
+    if (redis.isCluster && error.message.startsWith('MOVED ')) replace();
     throw error;
   }
 

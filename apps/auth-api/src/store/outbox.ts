@@ -23,6 +23,8 @@ export type Outbox = ReturnType<typeof createOutbox>;
 const BATCH = 200;
 /** Milliseconds: Redis answers within 1 s or the batch is put back. */
 const TRANSACTION_TIMEOUT = 5000;
+/** Mails in which one search looks for dead links: some milliseconds. */
+const SEARCHED = 2000;
 /** Before every id. */
 const NO_MAIL = '00000000-0000-0000-0000-000000000000';
 
@@ -133,7 +135,7 @@ export function createOutbox(db: Database) {
     async withdrawMissed(after: string | undefined): Promise<string | undefined> {
       const looked = await db.$queryRaw<{ id: string }[]>`
         WITH owed AS (
-          SELECT id, name, payload FROM mail_outbox WHERE id > ${after ?? NO_MAIL}::uuid AND payload ? 'attempt' ORDER BY id LIMIT ${BATCH}
+          SELECT id, name, payload FROM mail_outbox WHERE id > ${after ?? NO_MAIL}::uuid AND payload ? 'attempt' ORDER BY id LIMIT ${SEARCHED}
         ), dead AS (
           SELECT owed.id FROM owed LEFT JOIN users ON users.id = (owed.payload ->> 'user_id')::uuid
           WHERE users.id IS NULL OR (owed.payload ->> 'attempt')::int < CASE owed.name
@@ -148,7 +150,7 @@ export function createOutbox(db: Database) {
           INSERT INTO mail_withdrawals (id) SELECT id FROM dead_mails
         )
         SELECT id FROM owed ORDER BY id`;
-      return looked.length < BATCH ? undefined : looked.at(-1)?.id;
+      return looked.length < SEARCHED ? undefined : looked.at(-1)?.id;
     },
 
     async delete(ids: readonly string[]): Promise<void> {

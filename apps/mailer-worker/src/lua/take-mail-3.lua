@@ -12,7 +12,6 @@
   ARGV[2] milliseconds between two mails to the domain
   ARGV[3] mails to the domain at once
   ARGV[4], ARGV[5] the same of the recipient
-  ARGV[6] milliseconds for which a reserved place stays good that was not used in time
 
   Reply: 'accepted' or 'withdrawn': not to be sent; a list of one: why it failed; 'go'; or the milliseconds it has to wait.
 ]]
@@ -42,10 +41,7 @@ if reserved then
     return wait
   end
   redis.call('DEL', KEYS[1])
-  -- Places that were missed, in an outage, would all be used at once.
-  if wait >= -tonumber(ARGV[6]) then
-    return 'go'
-  end
+  return 'go'
 end
 
 local wait = 0
