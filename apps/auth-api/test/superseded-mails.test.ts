@@ -91,7 +91,7 @@ test('of ten links asked for at once the last arrives, however their statements 
   await api.register(email);
   await queueKnows();
   await Promise.all(Array.from({ length: 10 }, () => api.post('/v1/activations', { email })));
-  await vi.waitFor(async () => expect(await database.owed()).toHaveLength(1), { timeout: 15_000 });
+  await vi.waitFor(async () => expect(await database.owed()).toHaveLength(1), { timeout: 20_000 });
   await queueKnows();
   startWorker();
   await allSent();
@@ -110,7 +110,7 @@ test('a link whose address became another account’s by a change of address is 
   await database.rows(`UPDATE users SET email = '${email}', email_key = '${email}' WHERE id = (
     SELECT id FROM users WHERE email = '${active}')`);
   await database.rows(`DELETE FROM users WHERE id = '${registration?.id}'`);
-  await vi.waitFor(async () => expect(await database.owed()).toEqual([]), { timeout: 15_000 });
+  await vi.waitFor(async () => expect(await database.owed()).toEqual([]), { timeout: 20_000 });
   await queueKnows();
   startWorker();
   await allSent();

@@ -10,13 +10,15 @@ import type { Outbox } from '../store/outbox.ts';
 
 /** Milliseconds between two passes nobody asked for: the net below the kick that follows each commit. */
 const INTERVAL = 1000;
-/** Passes between two searches for lost jobs and for dead links: every 10 s. While all that a search looks at was lost, the next one follows at once. */
+/** Passes between two searches for lost jobs: every 10 s. While all that a search looks at was lost, the next one follows at once. */
 const SEARCH_EVERY = 10;
 /**
  * Acceptances acknowledged at once. Fewer than that wait for the next pass: a row more or less hurts nobody, and while mails flow each look
  * would find a few, for a transaction of its own.
  */
 const ACKNOWLEDGE = 1000;
+/** Milliseconds between two searches for dead links: unlike lost jobs they are looked for among all that is owed, so kicks must not hasten it. */
+const DEAD_EVERY = 10_000;
 /** Seconds a published mail is left alone before its job is looked for. */
 const LOST_AFTER = 10;
 
@@ -49,6 +51,7 @@ export function createMailRelay({
   let lostSoFar: number | undefined;
   /** The mail up to which the last search for dead links has looked; undefined: the next begins with the first. */
   let lookedUpTo: string | undefined;
+  let lookedAt = performance.now();
   /** A pass ends with what it is at: a backlog may take longer than a process has to stop. */
   let closed = false;
 
@@ -89,15 +92,20 @@ export function createMailRelay({
     else if (mails > 0) logger.warn({ mails }, 'jobs were lost with Redis: their mails are published again');
   }
 
+  async function searchDead(): Promise<void> {
+    if (performance.now() - lookedAt < DEAD_EVERY) return;
+    lookedAt = performance.now();
+    lookedUpTo = await outbox.withdrawMissed(lookedUpTo);
+  }
+
   async function pass(): Promise<void> {
     try {
       await allowed();
-      passes += 1;
-      const searches = passes % searchEvery === 0;
-      if (searches) lookedUpTo = await outbox.withdrawMissed(lookedUpTo);
+      await searchDead();
       await Promise.all([publish(), withdraw()]);
       await acknowledge();
-      if (searches || lostSoFar !== undefined) await republishLost();
+      passes += 1;
+      if (passes % searchEvery === 0 || lostSoFar !== undefined) await republishLost();
       if (failing) logger.info('the mail relay works again');
       failing = false;
     } catch (error) {
