@@ -21,7 +21,7 @@ import { Problem } from './problems.ts';
 const CLASSES = {
   /** What verifies, and what takes access away: equally urgent. */
   vital: { takes: 0, most: 1000 },
-  /** As urgent. Its callers may say who they are in the body: those of whom none comes must not keep the places of the others. */
+  /** As urgent. Callers may identify themselves in the body, and bodies that never come must not take the places above. */
   revocation: { takes: 0, most: 1000 },
   feed: { takes: 0, most: 5000 },
   tokens: { takes: 0.25, most: 1000 },

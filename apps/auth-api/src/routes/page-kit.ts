@@ -68,7 +68,7 @@ export async function servePages(page: FastifyInstance, pages: Pages, { unknown,
     return htmlOf(failurePage(request, reply), request, reply);
   });
 
-  // A link that lost a piece or gained one on its way; or no browser's question.
+  // A link that lost a piece or gained one on its way; or a method that no page of ours uses.
   page.setNotFoundHandler(async (request, reply) => {
     const allowed = page.allowedAt(request.url);
     if (allowed.length > 0) reply.code(405).header('allow', allowed.join(', '));
