@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { InvalidEnvironment } from '@latchkey/shared/environment';
 import { createLogger } from '@latchkey/shared/logger';
 import { startTracing } from '@latchkey/shared/tracing';
+import { keepTickShape, placeAllWithTheYoung } from '@latchkey/shared/v8';
 import closeWithGrace from 'close-with-grace';
 import { buildApp } from './app.ts';
 import { strengthThreads } from './domain/passwords.ts';
@@ -23,6 +24,8 @@ function environmentOrExit(): Env {
   }
 }
 
+placeAllWithTheYoung();
+keepTickShape();
 const env = environmentOrExit();
 const logger = createLogger('auth-api', env.LOG_LEVEL);
 // Loaded beside the start of the app: the first registration should not have to wait for it.
