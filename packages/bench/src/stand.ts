@@ -12,6 +12,7 @@ import type { Progress } from '@latchkey/dev-stack/progress';
 import { startRedis } from '@latchkey/dev-stack/redis';
 import { repositoryRoot } from '@latchkey/dev-stack/repository';
 import pg from 'pg';
+import { HELLOS, sayHello } from './hello.ts';
 import type { Options } from './options.ts';
 import { ISSUER } from './programs/control.ts';
 
@@ -33,7 +34,7 @@ export type Stand = {
   rounds(usual: number): number;
   readonly sizes: Sizes;
   readonly progress: Progress;
-  /** Fastify that says hello, once. */
+  /** Fastify that says hello and is warm: each time the next process of it. */
   hello(): Promise<Program>;
   /** One more instance of auth-api on the same stores. */
   anotherApi(): Promise<Program>;
@@ -126,6 +127,16 @@ export async function startStand(
       },
     }));
 
+  const hellos = once(async () => {
+    const programs: Program[] = [];
+    while (programs.length < HELLOS) {
+      const program = await ours('hello', new URL('./programs/hello.ts', import.meta.url));
+      await sayHello(program.url, seconds);
+      programs.push(program);
+    }
+    return inTurn(programs);
+  });
+
   const smtpPort = await freePort();
   const sink = once(() => ours('mail sink', new URL('./programs/mail-sink.ts', import.meta.url), smtpPort));
   const worker = once(async () => {
@@ -147,7 +158,7 @@ export async function startStand(
     rounds: (usual) => rounds ?? usual,
     sizes,
     progress,
-    hello: once(() => ours('hello', new URL('./programs/hello.ts', import.meta.url))),
+    hello: async () => (await hellos()).next().value,
     anotherApi: startApi,
     inProcess: (url) => ours('in-process', new URL('./programs/in-process.ts', import.meta.url), url),
     outsideVerifier: (source, client) =>
@@ -180,6 +191,10 @@ export async function ask<Answer>(url: string, init: RequestInit = {}): Promise<
     throw new Error(`${url} answers ${response.status} ${await response.text()}`);
   }
   return (await response.json()) as Answer;
+}
+
+function* inTurn<Item>(items: readonly Item[]): Generator<Item, never> {
+  for (;;) yield* items;
 }
 
 function once<Result>(make: () => Promise<Result>): () => Promise<Result> {

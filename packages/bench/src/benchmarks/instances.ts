@@ -1,15 +1,15 @@
 /** What a verification costs in CPU time: against hello, and with more instances, which requests per second on shared cores cannot show. */
+import { CONNECTIONS, sayHello } from '../hello.ts';
 import { load } from '../http-load.ts';
 import type { Row } from '../report.ts';
 import { compare, type Sample } from '../rounds.ts';
 import type { Program, Stand } from '../stand.ts';
-import { CONNECTIONS, sayHello, verifyRequests } from './verify.ts';
+import { verifyRequests } from './verify.ts';
 
 const ROUNDS = 3;
 
 /** So many verifications or hellos for each second of CPU time: flat is 1. */
 export async function benchInstances(stand: Stand): Promise<Row[]> {
-  const hello = await stand.hello();
   const apis = [stand.api, await stand.anotherApi(), await stand.anotherApi()];
   const caller = await verifyRequests(stand, 'jwt');
   const verifying = (count: number) => () =>
@@ -21,7 +21,7 @@ export async function benchInstances(stand: Stand): Promise<Row[]> {
       name: 'verify_cpu',
       what: 'GET /v1/verify per second of CPU',
       against: 'Fastify hello',
-      ...(await compare(stand.rounds(ROUNDS), helloPerCpuSecond(hello, stand), verifying(1))),
+      ...(await compare(stand.rounds(ROUNDS), helloPerCpuSecond(stand), verifying(1))),
     },
   ];
   for (const count of [2, 3])
@@ -37,9 +37,9 @@ export async function benchInstances(stand: Stand): Promise<Row[]> {
 
 /** The baseline. */
 export const helloPerCpuSecond =
-  (hello: Program, { seconds }: Stand) =>
-  () =>
-    perCpuSecond([hello], ({ url }) => sayHello(url, seconds));
+  ({ hello, seconds }: Stand) =>
+  async () =>
+    perCpuSecond([await hello()], ({ url }) => sayHello(url, seconds));
 
 /**
  * All of them run, and each is loaded in its turn, as it would be on a core of its own. At once, more of them than cores are free would push

@@ -1,9 +1,10 @@
 /** `POST /v1/tokens/refresh`, against a Fastify that says hello. */
 import { openSessions, type Session } from '../accounts.ts';
+import { CONNECTIONS } from '../hello.ts';
 import { load } from '../http-load.ts';
 import type { Row } from '../report.ts';
 import type { Stand } from '../stand.ts';
-import { againstHello, CONNECTIONS, WARM_UPS } from './verify.ts';
+import { againstHello, WARM_UPS } from './verify.ts';
 
 const ROUNDS = 3;
 /**

@@ -1,16 +1,15 @@
 /** `/v1/verify` and introspection, against a Fastify that says hello. */
 import { addClient, basic, openSessions, type TokenFormat } from '../accounts.ts';
+import { CONNECTIONS, sayHello } from '../hello.ts';
 import { type Load, load } from '../http-load.ts';
 import type { Row } from '../report.ts';
 import { type Comparison, compare, type Sample } from '../rounds.ts';
 import type { Stand } from '../stand.ts';
 
-/** As the design's figures were measured. */
-export const CONNECTIONS = 64;
 const ROUNDS = 5;
 /**
- * How often what is measured runs before: V8 optimises code by how much it was used, and hello has been measured for others by then.
- * Introspection and opaque tokens are a fifth faster after six seconds than after one and a half.
+ * How often what is measured runs before: V8 optimises code by how much it was used, and hello has been said before, too. Introspection and
+ * opaque tokens are a fifth faster after six seconds than after one and a half.
  */
 export const WARM_UPS = 4;
 
@@ -59,10 +58,10 @@ export async function againstHello(
   rounds: number,
   measured: () => Promise<Sample>,
 ): Promise<Comparison & { against: string }> {
-  const hello = await stand.hello();
   // And once more in the comparison.
   for (let run = 1; run < WARM_UPS; run += 1) await measured();
-  const comparison = await compare(stand.rounds(rounds), () => sayHello(hello.url, stand.seconds), measured);
+  const hello = async () => sayHello((await stand.hello()).url, stand.seconds);
+  const comparison = await compare(stand.rounds(rounds), hello, measured);
   return { against: 'Fastify hello', ...comparison };
 }
 
@@ -83,9 +82,4 @@ export async function verifyRequests(stand: Stand, format: TokenFormat): Promise
       headers: { authorization: `Bearer ${tokens[connection % CONNECTIONS]?.access_token}` },
     },
   });
-}
-
-/** The baseline. */
-export function sayHello(url: string, seconds: number): Promise<Sample> {
-  return load({ url, connections: CONNECTIONS, seconds, caller: () => ({ request: { method: 'GET', path: '/' } }) });
 }
