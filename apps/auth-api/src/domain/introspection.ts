@@ -58,14 +58,13 @@ export function createIntrospection(options: IntrospectionOptions) {
   /** Sessions and clients by what Redis or PostgreSQL says; single tokens and keys by what the log says. */
   async function isLive({ claims, identity }: ReadToken): Promise<boolean> {
     if (copy.denies(identity)) return false;
-    const copied = log.copied();
+    const { live, logEnd } =
+      claims.sid === undefined
+        ? { live: await clients.isLive(claims.sub), logEnd: undefined }
+        : await sessions.standing(identity.userId, identity.sessionId, identity.issuedAt);
     // What is dead is answered at once; that the copy is behind is then nobody's trouble.
-    copied.catch(() => undefined);
-    const live = await (claims.sid === undefined
-      ? clients.isLive(claims.sub)
-      : sessions.isLive(identity.userId, identity.sessionId, identity.issuedAt));
     if (!live) return false;
-    await copied;
+    await log.copied(logEnd);
     knownEpoch(copy);
     return !copy.denies(identity);
   }

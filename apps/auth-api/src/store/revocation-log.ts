@@ -133,11 +133,11 @@ export function createRevocationLog(
 
     /**
      * Resolves once this instance's copy knows all that stands in the log now: then it says what Redis itself would.
+     * @param end the log's last entry, for a caller that has just been told.
      * @throws what Redis throws; `NotReady` when the copy is too far behind.
      */
-    async copied(): Promise<void> {
-      const end = await askEnd();
-      await copy.reaches(end, CATCH_UP * patience).catch((cause) => {
+    async copied(end?: string): Promise<void> {
+      await copy.reaches(end ?? (await askEnd()), CATCH_UP * patience).catch((cause) => {
         throw new NotReady('the copy of the revocation log is behind', { dependency: 'redis', cause });
       });
     },

@@ -58,6 +58,14 @@ export interface Gate {
   suspendedUntil: Microseconds;
 }
 
+/** What Redis itself says of an access token, not a copy. */
+interface Standing {
+  /** Its session lives, and is not cut off since it was issued. */
+  live: boolean;
+  /** The last entry of the revocation log at that moment. On Redis Cluster, where no call reaches both: undefined. */
+  logEnd: string | undefined;
+}
+
 /** One refresh token, presented. */
 interface Refresh {
   userId: string;
@@ -94,7 +102,7 @@ export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env:
   const refreshScript = defineScript<(RefreshReply | Error)[]>(redis, 'refresh-sessions.lua');
   const endScript = defineScript<string[]>(redis, 'end-sessions-3.lua');
   const cutOffScript = defineScript<[string, string, string]>(redis, 'cut-off-2.lua');
-  const liveScript = defineScript<(0 | 1 | Error)[]>(redis, 'live-sessions.lua');
+  const liveScript = defineScript<[(0 | 1 | Error)[], string?]>(redis, 'live-sessions.lua');
 
   const idle = env.REFRESH_TOKEN_TTL * 1000;
   const maxAge = env.SESSION_MAX_AGE * 1000;
@@ -119,16 +127,18 @@ export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env:
     return refreshScript(named, args);
   });
 
-  const askLive = batched<{ userId: string; sessionId: string; issuedAt: Microseconds }, 0 | 1>(
+  const askLive = batched<{ userId: string; sessionId: string; issuedAt: Microseconds }, Standing>(
     redis,
     MAX_BATCH,
-    (questions) => {
+    async (questions) => {
       const named: string[] = [];
       for (const { userId, sessionId } of questions) named.push(keys.session(userId, sessionId), keys.gate(userId));
-      return liveScript(
+      if (!redis.isCluster) named.push(keys.revocations);
+      const [answers, logEnd] = await liveScript(
         named,
         questions.map(({ issuedAt }) => issuedAt),
       );
+      return answers.map((live) => (live instanceof Error ? live : { live: live === 1, logEnd }));
     },
   );
 
@@ -205,9 +215,9 @@ export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env:
     cutOffAt: async (userId: string): Promise<Microseconds> =>
       Number((await redis.hget(keys.gate(userId), 'cutoff')) ?? 0),
 
-    /** Whether the session lives and what it was issued at this instant is not cut off: asked of Redis, not of a copy. */
-    isLive: async (userId: string, sessionId: string, issuedAt: Microseconds): Promise<boolean> =>
-      (await askLive({ userId, sessionId, issuedAt })) === 1,
+    /** Of what the session was issued at this instant. */
+    standing: (userId: string, sessionId: string, issuedAt: Microseconds): Promise<Standing> =>
+      askLive({ userId, sessionId, issuedAt }),
 
     /** Now, by the clock that decides. */
     async clock(): Promise<Microseconds> {

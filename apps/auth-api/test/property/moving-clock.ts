@@ -199,7 +199,7 @@ export function createMovingClock(redis: RedisConnection, keys: RedisKeys) {
       },
       clock: async () => out(await store.clock()),
       cutOffAt: async (userId) => out(await store.cutOffAt(userId)),
-      isLive: (userId, sessionId, issuedAt) => store.isLive(userId, sessionId, issuedAt - offset),
+      standing: (userId, sessionId, issuedAt) => store.standing(userId, sessionId, issuedAt - offset),
       async list(userId, notBefore) {
         const records = await store.list(userId, notBefore - offset);
         return records.map((record) => ({

@@ -5,8 +5,10 @@
   KEYS  session  hash
   KEYS  gate     hash
   ARGV  instant (us) at which it was issued
+  then, where the keys of all users may stand in one call
+  KEYS  log      stream
 
-  Returns of each token 1: the session lives and the token is not cut off; 0; or an error
+  Returns { of each token 1: the session lives and the token is not cut off; 0; or an error }, and the id of the log's last entry
 ]]
 local function is_live(session_key, gate_key, issued_us)
   if redis.call('EXISTS', session_key) == 0 then return 0 end
@@ -15,4 +17,8 @@ end
 
 local answers = {}
 for n, issued_us in ipairs(ARGV) do answers[n] = alone(is_live, KEYS[2 * n - 1], KEYS[2 * n], issued_us) end
-return answers
+
+local log = KEYS[2 * #ARGV + 1]
+if not log then return { answers } end
+local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+return { answers, last and last[1] or '0-0' }
