@@ -5,7 +5,7 @@ import type { RevocationCopy } from '@latchkey/verifier/revocation-copy';
 import type { ReadToken, Verifier } from '@latchkey/verifier/verifier';
 import type { Env } from '../env.ts';
 import { knownEpoch, type RevocationLog } from '../store/revocation-log.ts';
-import type { SessionStore } from '../store/sessions.ts';
+import type { SessionStore, Standing } from '../store/sessions.ts';
 import type { Clients } from './clients.ts';
 import type { Keyring } from './keyring.ts';
 import { OPAQUE_PREFIX, readOpaqueToken } from './opaque-token.ts';
@@ -55,13 +55,17 @@ export function createIntrospection(options: IntrospectionOptions) {
     }
   }
 
+  async function standingOfClient(id: string): Promise<Standing> {
+    const [live, logEnd] = await Promise.all([clients.isLive(id), log.end()]);
+    return { live, logEnd };
+  }
+
   /** Sessions and clients by what Redis or PostgreSQL says; single tokens and keys by what the log says. */
   async function isLive({ claims, identity }: ReadToken): Promise<boolean> {
     if (copy.denies(identity)) return false;
-    const { live, logEnd } =
-      claims.sid === undefined
-        ? { live: await clients.isLive(claims.sub), logEnd: undefined }
-        : await sessions.standing(identity.userId, identity.sessionId, identity.issuedAt);
+    const { live, logEnd } = await (claims.sid === undefined
+      ? standingOfClient(claims.sub)
+      : sessions.standing(identity.userId, identity.sessionId, identity.issuedAt));
     // What is dead is answered at once; that the copy is behind is then nobody's trouble.
     if (!live) return false;
     await log.copied(logEnd);

@@ -9,6 +9,7 @@ import type { Epoch, KnownEntry, RevocationCopy } from '@latchkey/verifier/revoc
 import { issuedAtOf } from '@latchkey/verifier/token-identity';
 import { NotReady } from '../not-ready.ts';
 import { batched, MAX_BATCH } from './batching.ts';
+import { readLogEnd } from './log-end.ts';
 import { defineScript } from './lua.ts';
 import type { Microseconds } from './sessions.ts';
 
@@ -104,8 +105,8 @@ export function createRevocationLog(
   }
 
   const askEnd = batched<void, string>(redis, MAX_BATCH, async (questions) => {
-    const [last] = await redis.xrevrange(keys.revocations, '+', '-', 'COUNT', 1);
-    return questions.map(() => last?.[0] ?? '0-0');
+    const end = await readLogEnd(redis, keys);
+    return questions.map(() => end);
   });
 
   return {
@@ -131,13 +132,15 @@ export function createRevocationLog(
     /** Seconds after its issue until an access token of any announced instance has expired. @throws what Redis throws. */
     life: async (): Promise<number> => Math.max(ownLife, Number(await redis.get(keys.lineLife))),
 
+    /** The last entry it has now. @throws what Redis throws. */
+    end: (): Promise<string> => askEnd(),
+
     /**
-     * Resolves once this instance's copy knows all that stands in the log now: then it says what Redis itself would.
-     * @param end the log's last entry, for a caller that has just been told.
-     * @throws what Redis throws; `NotReady` when the copy is too far behind.
+     * Resolves once this instance's copy knows all up to there: then it says what Redis itself did when that was the log's end.
+     * @throws `NotReady` when the copy is too far behind.
      */
-    async copied(end?: string): Promise<void> {
-      await copy.reaches(end ?? (await askEnd()), CATCH_UP * patience).catch((cause) => {
+    async copied(end: string): Promise<void> {
+      await copy.reaches(end, CATCH_UP * patience).catch((cause) => {
         throw new NotReady('the copy of the revocation log is behind', { dependency: 'redis', cause });
       });
     },

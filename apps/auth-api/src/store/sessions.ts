@@ -4,6 +4,7 @@ import type { RedisKeys } from '@latchkey/shared/redis-keys';
 import type { Env } from '../env.ts';
 import { batched, MAX_BATCH, MAX_REFRESH_BATCH } from './batching.ts';
 import { type Device, packDevice, unpackDevice } from './devices.ts';
+import { readLogEnd } from './log-end.ts';
 import { defineScript } from './lua.ts';
 import { createOpaqueTokenUse, opaqueLifeOf } from './opaque-token-use.ts';
 
@@ -59,11 +60,11 @@ export interface Gate {
 }
 
 /** What Redis itself says of an access token, not a copy. */
-interface Standing {
+export interface Standing {
   /** Its session lives, and is not cut off since it was issued. */
   live: boolean;
-  /** The last entry of the revocation log at that moment. On Redis Cluster, where no call reaches both: undefined. */
-  logEnd: string | undefined;
+  /** The last entry of the revocation log at that moment, or since. */
+  logEnd: string;
 }
 
 /** One refresh token, presented. */
@@ -102,7 +103,7 @@ export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env:
   const refreshScript = defineScript<(RefreshReply | Error)[]>(redis, 'refresh-sessions.lua');
   const endScript = defineScript<string[]>(redis, 'end-sessions-3.lua');
   const cutOffScript = defineScript<[string, string, string]>(redis, 'cut-off-2.lua');
-  const liveScript = defineScript<[(0 | 1 | Error)[], string?]>(redis, 'live-sessions.lua');
+  const liveScript = defineScript<[(0 | 1 | Error)[], string]>(redis, 'live-sessions.lua');
 
   const idle = env.REFRESH_TOKEN_TTL * 1000;
   const maxAge = env.SESSION_MAX_AGE * 1000;
@@ -127,15 +128,19 @@ export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env:
     return refreshScript(named, args);
   });
 
-  const askLive = batched<{ userId: string; sessionId: string; issuedAt: Microseconds }, Standing>(
+  /** Asks of both at once; on Redis Cluster no call reaches both. */
+  async function askLiveAndLog(named: string[], issuedAt: Microseconds[]): Promise<[(0 | 1 | Error)[], string]> {
+    if (!redis.isCluster) return liveScript([...named, keys.revocations], issuedAt);
+    const [[answers], logEnd] = await Promise.all([liveScript(named, issuedAt), readLogEnd(redis, keys)]);
+    return [answers, logEnd];
+  }
+
+  const askStanding = batched<{ userId: string; sessionId: string; issuedAt: Microseconds }, Standing>(
     redis,
     MAX_BATCH,
     async (questions) => {
-      const named: string[] = [];
-      for (const { userId, sessionId } of questions) named.push(keys.session(userId, sessionId), keys.gate(userId));
-      if (!redis.isCluster) named.push(keys.revocations);
-      const [answers, logEnd] = await liveScript(
-        named,
+      const [answers, logEnd] = await askLiveAndLog(
+        questions.flatMap(({ userId, sessionId }) => [keys.session(userId, sessionId), keys.gate(userId)]),
         questions.map(({ issuedAt }) => issuedAt),
       );
       return answers.map((live) => (live instanceof Error ? live : { live: live === 1, logEnd }));
@@ -215,9 +220,9 @@ export function createSessionStore(redis: RedisConnection, keys: RedisKeys, env:
     cutOffAt: async (userId: string): Promise<Microseconds> =>
       Number((await redis.hget(keys.gate(userId), 'cutoff')) ?? 0),
 
-    /** Of what the session was issued at this instant. */
+    /** How a token of the session stands that was issued at this instant. */
     standing: (userId: string, sessionId: string, issuedAt: Microseconds): Promise<Standing> =>
-      askLive({ userId, sessionId, issuedAt }),
+      askStanding({ userId, sessionId, issuedAt }),
 
     /** Now, by the clock that decides. */
     async clock(): Promise<Microseconds> {

@@ -5,10 +5,10 @@
   KEYS  session  hash
   KEYS  gate     hash
   ARGV  instant (us) at which it was issued
-  then, where the keys of all users may stand in one call
+  then, unless on Redis Cluster, where users have slots of their own
   KEYS  log      stream
 
-  Returns { of each token 1: the session lives and the token is not cut off; 0; or an error }, and the id of the log's last entry
+  Returns { of each token 1: the session lives and the token is not cut off; 0; or an error }, and if asked the id of the log's last entry
 ]]
 local function is_live(session_key, gate_key, issued_us)
   if redis.call('EXISTS', session_key) == 0 then return 0 end
