@@ -6,8 +6,8 @@ import type { Sample } from './rounds.ts';
 export const CONNECTIONS = 64;
 
 /**
- * Processes of it that are asked in turn. In one of six or so V8 happens to do a fifth better than in the others, for as long as it lives
- * (ADR 29); the median of the rounds is then not its.
+ * Processes of it that are asked in turn. In one of eight or so V8 happens to do a fifth better than in the others (ADR 29); the median of
+ * three rounds or five is then one of the others.
  */
 export const HELLOS = 3;
 

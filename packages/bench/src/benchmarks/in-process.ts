@@ -28,6 +28,13 @@ export async function benchInProcess(stand: Stand): Promise<Row[]> {
       than: 'nodeCrypto',
       against: 'node:crypto verify',
     },
+    {
+      name: 'unseen_der',
+      what: 'in process, token never seen',
+      way: 'unseen',
+      than: 'nodeCryptoDer',
+      against: 'the same, of DER',
+    },
   ];
   const measured: Row[] = [];
   for (const { way, than, ...row } of rows)
@@ -42,12 +49,17 @@ const rateOf = (stand: Stand) => (program: Program, way: string) => (): Promise<
 /** Lines written by one call: some 20 ms. */
 const BATCH = 5000;
 /**
- * KEYS[1]: the log. ARGV: numbers of the first and the last session, until, user. Ids have the form of real ones: base64url of 16 bytes, and
- * entries that of real ones as well (packages/verifier/src/log-entry.ts).
+ * KEYS[1]: the log. ARGV: numbers of the first and the last revocation, until, user. By turns whole sessions, sessions from an instant on, whole
+ * sessions, and users. Ids have the form of real ones, and entries that of real ones as well (packages/verifier/src/log-entry.ts).
  */
 const FILL = `
+local long_ago = '1000000000000000'
 for number = tonumber(ARGV[1]), tonumber(ARGV[2]) do
-  redis.call('XADD', KEYS[1], '*', 'sid', string.format('%s 0 %021dA %s', ARGV[3], number, ARGV[4]))
+  if number % 4 == 0 then
+    redis.call('XADD', KEYS[1], '*', 'sub', string.format('%s %s %08x-0000-4000-8000-000000000000', ARGV[3], long_ago, number))
+  else
+    redis.call('XADD', KEYS[1], '*', 'sid', string.format('%s %s %021dA %s', ARGV[3], number % 4 == 2 and long_ago or '0', number, ARGV[4]))
+  end
 end`;
 
 /** Milliseconds between two revocations while verifying is measured: with each, every token has to be looked up once more. */
@@ -86,11 +98,13 @@ export async function benchWindow(stand: Stand): Promise<Row[]> {
   const [full, empty] = [await stand.inProcess(server.url), await stand.inProcess(stand.redisUrl)];
   const { milliseconds, kept, grown } = await ask<Start>(`${full.url}/start`);
   const rate = rateOf(stand);
-  const comparison = await compare(
-    stand.rounds(ROUNDS),
-    () => whileRevoking(stand.redisUrl, another, rate(empty, 'seen')),
-    () => whileRevoking(server.url, another, rate(full, 'seen')),
-  );
+  const compared = (way: string) =>
+    compare(
+      stand.rounds(ROUNDS),
+      () => whileRevoking(stand.redisUrl, another, rate(empty, way)),
+      () => whileRevoking(server.url, another, rate(full, way)),
+    );
+  const [seen, lookedUp] = [await compared('seen'), await compared('seenLookedUp')];
   await Promise.all([full.stop(), empty.stop()]);
   await server.stop();
   const latency = { p50: milliseconds, p99: milliseconds, max: milliseconds, samples: 1 };
@@ -103,7 +117,13 @@ export async function benchWindow(stand: Stand): Promise<Row[]> {
       name: 'window_verify',
       what: `in process, with ${lines} revocations`,
       against: 'with next to none',
-      ...comparison,
+      ...seen,
+    },
+    {
+      name: 'window_looked_up',
+      what: 'the same, each time looked up anew',
+      against: 'with next to none',
+      ...lookedUp,
     },
   ];
 }

@@ -45,7 +45,7 @@ const jwk = { ...publicKey.export({ format: 'jwk' }), kid: 'bench', alg: 'ES256'
 const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
 
 /** As auth-api writes it. */
-function signedToken(): { token: Buffer; signed: Buffer; signature: Buffer } {
+function signedToken(): { token: Buffer; signed: Buffer; signature: Buffer; der: Buffer } {
   const iat = Math.floor(Date.now() / 1000);
   const jti = randomBytes(44);
   jti.writeBigUInt64BE(BigInt(Date.now() * 1000));
@@ -63,12 +63,20 @@ function signedToken(): { token: Buffer; signed: Buffer; signature: Buffer } {
   };
   const signed = Buffer.from(`${encode({ alg: 'ES256', typ: 'at+jwt', kid: jwk.kid })}.${encode(claims)}`);
   const signature = withLowS(sign('sha256', signed, { key: privateKey, dsaEncoding: 'ieee-p1363' }));
-  return { token: Buffer.from(`${signed}.${signature.toString('base64url')}`), signed, signature };
+  return {
+    token: Buffer.from(`${signed}.${signature.toString('base64url')}`),
+    signed,
+    signature,
+    der: sign('sha256', signed, privateKey),
+  };
 }
 
 const all = Array.from({ length: TOKENS }, signedToken);
 const rules = { issuer: ISSUER, audience: ISSUER, jwks: () => jwk, revocations };
 const ours = createVerifier(rules);
+// As if something was revoked between any two: each time it is looked up whether the token was.
+let changes = 0;
+const wary = createVerifier({ ...rules, revocations: { ...revocations, changes: () => (changes += 1) } });
 // Keeps one token, and the next one is another.
 const forgetful = createVerifier({ ...rules, cacheSize: 1 });
 const fastJwt = createFastJwt({
@@ -89,6 +97,9 @@ const ways: Readonly<Record<string, () => Promise<unknown>>> = {
   async seen() {
     for (const one of all) await ours.verify(text(one));
   },
+  async seenLookedUp() {
+    for (const one of all) await wary.verify(text(one));
+  },
   async unseen() {
     for (const one of all) await forgetful.verify(text(one));
   },
@@ -104,9 +115,14 @@ const ways: Readonly<Record<string, () => Promise<unknown>>> = {
         if (denied.some((value) => value !== null)) throw new Error('nothing is denied here');
       }),
     ),
+  /** Of r ‖ s, which is how a JWT is signed. */
   async nodeCrypto() {
     for (const { signed, signature } of all)
       if (!verify('sha256', signed, { key: publicKey, dsaEncoding: 'ieee-p1363' }, signature)) throw new Error('bad');
+  },
+  /** Of the form that OpenSSL takes without converting it. */
+  async nodeCryptoDer() {
+    for (const { signed, der } of all) if (!verify('sha256', signed, publicKey, der)) throw new Error('bad');
   },
 };
 
