@@ -131,8 +131,11 @@ export function createRevocationFeed({
     while (goesOn()) {
       const woken = woke.promise;
       const more = news(place);
-      if (more) yield event('revoked', more, id());
-      if (place.next - first < entries.length) continue;
+      if (more) {
+        yield event('revoked', more, id());
+        // The listener may have taken its time, and what held until then hold no more.
+        continue;
+      }
       const now = performance.now();
       // Each beat, though a timer may be early; and in a flood of news not with every line.
       if (now - saidAt >= beat / 2) {

@@ -73,3 +73,21 @@ test('who can’t keep up with what is noted is not told that it was all', async
   }
   expect(all).not.toContain('event: complete');
 });
+
+test('no sign of life is told of an epoch that ended while the listener took the news before it', async () => {
+  const { feed, note, revoked } = suite();
+  let asked = 0;
+  const mayListen = (): boolean => {
+    asked += 1;
+    // After all was said: there is one piece of news, and before it is taken the epoch is another.
+    if (asked === 2) {
+      note(1);
+      queueMicrotask(() => revoked.begin({ id: 'another', born: 1 }));
+    }
+    return true;
+  };
+  let text = '';
+  for await (const chunk of feed.listen({ lastEventId: undefined, mayListen })) text += String(chunk);
+  expect(text).toMatch(/event: complete.*event: revoked/s);
+  expect(text).not.toContain('event: alive');
+});
