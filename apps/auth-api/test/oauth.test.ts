@@ -212,6 +212,18 @@ describe('introspection', () => {
     expect(await introspect(own)).toMatchObject({ active: true, sub: gateway.id, client_id: gateway.id });
   });
 
+  test('says inactive of a token that has expired, though its session lives', async () => {
+    const brief = await testApp({ ...side, env: { ACCESS_TOKEN_TTL: '1' } });
+    const { access_token } = await logIn(brief, await activeUser(api));
+    const expiry = Number(decoded(access_token).claims.exp) * 1000;
+    vi.useFakeTimers({ toFake: ['Date'] });
+    onTestFinished(() => void vi.useRealTimers());
+    vi.setSystemTime(expiry - 1);
+    expect(await introspect(access_token, brief)).toMatchObject({ active: true });
+    vi.setSystemTime(expiry);
+    for (const instance of [brief, api]) expect(await introspect(access_token, instance)).toEqual({ active: false });
+  });
+
   test('says inactive and nothing else of whatever is not good now', async () => {
     const email = await activeUser(api);
     const [ended, cut, live] = [await logIn(api, email), await logIn(api, email), await logIn(api, email)];
@@ -366,4 +378,12 @@ test('the server says where everything is (RFC 8414)', async () => {
     token_endpoint_auth_methods_supported: ['client_secret_basic'],
   });
   expect(response.headers['cache-control']).toBe('public, max-age=300');
+});
+
+test('an issuer with a path says so where its clients look, behind the well-known part (RFC 8414 section 3.1)', async () => {
+  const issuer = 'https://example.test/accounts/@us:1';
+  const below = await testApp({ ...side, env: { PUBLIC_URL: issuer } });
+  for (const path of ['', '/accounts/@us:1'])
+    expect((await below.get(`/.well-known/oauth-authorization-server${path}`)).json()).toMatchObject({ issuer });
+  expect((await below.get('/.well-known/oauth-authorization-server/accounts')).statusCode).toBe(404);
 });

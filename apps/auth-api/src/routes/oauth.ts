@@ -1,7 +1,7 @@
 /** OAuth 2.0 for machines: the client's own token (RFC 6749 section 4.4), introspection (RFC 7662), revocation (RFC 7009), metadata (RFC 8414). */
 import formbody from '@fastify/formbody';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import type { FastifyError, FastifyRequest } from 'fastify';
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { type TSchema, Type } from 'typebox';
 import type { ClientCredentials, Clients } from '../domain/clients.ts';
 import type { Operators } from '../domain/operators.ts';
@@ -248,18 +248,19 @@ export const oauthRoutes: FastifyPluginAsyncTypebox<OAuthRoutesOptions> = async 
     service_documentation: `${issuer}/docs`,
   };
 
-  app.get(
-    '/.well-known/oauth-authorization-server',
-    {
-      schema: {
-        operationId: 'serverMetadata',
-        tags: ['Gateways'],
-        summary: 'Where what is (RFC 8414)',
-        response: answers({
-          200: Type.Record(Type.String(), Type.Union([Type.String(), Type.Array(Type.String())])),
-        }),
-      },
-    },
-    async (_request, reply) => reply.header('cache-control', METADATA_CACHE).send(metadata),
-  );
+  const METADATA = '/.well-known/oauth-authorization-server';
+  const schema = {
+    operationId: 'serverMetadata',
+    tags: ['Gateways'],
+    summary: 'Where what is (RFC 8414)',
+    response: answers({
+      200: Type.Record(Type.String(), Type.Union([Type.String(), Type.Array(Type.String())])),
+    }),
+  };
+  const sendMetadata = async (_request: FastifyRequest, reply: FastifyReply) =>
+    reply.header('cache-control', METADATA_CACHE).send(metadata);
+  app.get(METADATA, { schema }, sendMetadata);
+  // RFC 8414 section 3.1: the path of an issuer that has one stands behind. (A colon in a route is written twice.)
+  const path = new URL(issuer).pathname.replace(/\/$/, '').replaceAll(':', '::');
+  if (path !== '') app.get(METADATA + path, { schema: { ...schema, hide: true } }, sendMetadata);
 };
