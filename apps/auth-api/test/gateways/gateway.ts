@@ -14,11 +14,17 @@ import { ServerProcess } from '@latchkey/dev-stack/server-process';
 
 const portOf = (server: { address(): unknown }) => (server.address() as AddressInfo).port;
 
+type Field = [name: string, value: string];
+
+const fieldsOf = (raw: string[]) =>
+  raw.flatMap((name, index): Field[] => (index % 2 === 0 ? [[name, raw[index + 1] ?? '']] : []));
+
 /** What came through, as it came. */
 export interface Passed {
   method: string;
   url: string;
-  rawHeaders: [name: string, value: string][];
+  rawHeaders: Field[];
+  rawTrailers: Field[];
   body: string;
 }
 
@@ -27,11 +33,9 @@ export async function startService() {
   const passed: Passed[] = [];
   const server = createServer(async (incoming, response) => {
     const body = await text(incoming);
-    const { method = '', url = '', rawHeaders } = incoming;
-    const pairs = rawHeaders.flatMap((name, index): [string, string][] =>
-      index % 2 === 0 ? [[name, rawHeaders[index + 1] ?? '']] : [],
-    );
-    passed.push({ method, url, rawHeaders: pairs, body });
+    const { method = '', url = '' } = incoming;
+    const [rawHeaders, rawTrailers] = [fieldsOf(incoming.rawHeaders), fieldsOf(incoming.rawTrailers)];
+    passed.push({ method, url, rawHeaders, rawTrailers, body });
     response.end('from the service');
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');

@@ -64,6 +64,16 @@ describe('traefik', () => {
       expect(forwardAuth).not.toHaveProperty('trustForwardHeader');
     }
   });
+
+  test('asks for the scope in any case of the path, and opens one case only', () => {
+    expect(http.routers).toMatchObject({ public: { rule: 'PathPrefix(`/public/`)' } });
+    // Go's (?i) is a flag of the pattern in JavaScript.
+    const [, pattern = ''] = /^PathRegexp\(`\(\?i\)(.+)`\)$/.exec(http.routers.reports?.rule ?? '') ?? [];
+    const reports = new RegExp(pattern, 'i');
+    for (const path of ['/reports', '/reports/1', '/REPORTS', '/Reports/1'])
+      expect([path, pattern !== '' && reports.test(path)]).toEqual([path, true]);
+    for (const path of ['/reportsx', '/x/reports', '/']) expect([path, reports.test(path)]).toEqual([path, false]);
+  });
 });
 
 describe('envoy', () => {
@@ -74,7 +84,12 @@ describe('envoy', () => {
     authorization_response: { allowed_upstream_headers: { patterns: { exact: string }[] } };
   }
   interface Route {
-    match: { prefix?: string; path_separated_prefix?: string; safe_regex?: { regex: string } };
+    match: {
+      prefix?: string;
+      path_separated_prefix?: string;
+      safe_regex?: { regex: string };
+      case_sensitive?: boolean;
+    };
     typed_per_filter_config?: Record<string, { disabled?: boolean; check_settings?: { http_service: Service } }>;
   }
   interface Filter {
@@ -145,13 +160,17 @@ describe('envoy', () => {
     ]);
   });
 
-  test('refuses an encoded character that needs no encoding, a semicolon however it is written, and no other', () => {
+  test('asks for the scope in any case of the path, and opens one case only', () => {
+    expect(routes.map(({ match }) => match.case_sensitive)).toEqual([undefined, undefined, false, undefined]);
+  });
+
+  test('refuses an encoded character that needs no encoding, a semicolon however it is written, a zero byte, and no other', () => {
     const pattern = new RegExp(`^(?:${routes[0]?.match.safe_regex?.regex})$`);
     for (let code = 0; code < 256; code += 1) {
       const hex = code.toString(16).padStart(2, '0');
       const unreserved = /^[A-Za-z0-9._~-]$/.test(String.fromCharCode(code));
       for (const encoded of [`/%${hex}eports`, `/a%${hex.toUpperCase()}`])
-        expect([encoded, pattern.test(encoded)]).toEqual([encoded, unreserved || hex === '3b']);
+        expect([encoded, pattern.test(encoded)]).toEqual([encoded, unreserved || hex === '3b' || hex === '00']);
     }
     expect(pattern.test('/public/..;/reports/1')).toBe(true);
   });
