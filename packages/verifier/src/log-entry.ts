@@ -19,24 +19,44 @@ export function writeEntry(revocation: NewRevocation): [name: string, text: stri
   return ['sid', `${from} ${sessionId}${user === undefined ? '' : ` ${user}`}`];
 }
 
-const [S, I, D, SPACE, ZERO = 0] = Buffer.from('sid 0');
-/** Where the id begins in "until 0 id user": seconds have ten digits until the year 2286. */
-export const SESSION_AT = 13;
-/** An id of ours has 22 characters. */
-const SESSION_END = SESSION_AT + 22;
+const [SPACE = 0, ZERO = 0] = Buffer.from(' 0');
+const [SID, SUB] = [Buffer.from('sid'), Buffer.from('sub')];
+/** Seconds have ten digits until the year 2286, microseconds sixteen. */
+const UNTIL_END = 10;
+const [ZERO_END, INSTANT_END] = [UNTIL_END + 2, UNTIL_END + 17];
 
-/** @returns `until`, if the entry is of a whole session with an id of ours; undefined for any other. No string is made. */
-export function untilOfSession(name: Uint8Array, text: Uint8Array): number | undefined {
-  if (name.length !== 3 || name[0] !== S || name[1] !== I || name[2] !== D) return undefined;
-  if (text[10] !== SPACE || text[11] !== ZERO || text[12] !== SPACE) return undefined;
-  if (text.length > SESSION_END && text[SESSION_END] !== SPACE) return undefined;
-  let until = 0;
-  for (let at = 0; at < 10; at += 1) {
+/** @returns NaN unless all are digits. */
+function numberIn(text: Uint8Array, from: number, to: number): number {
+  let number = 0;
+  for (let at = from; at < to; at += 1) {
     const digit = (text[at] ?? 0) - ZERO;
-    if (digit < 0 || digit > 9) return undefined;
-    until = 10 * until + digit;
+    if (digit < 0 || digit > 9) return Number.NaN;
+    number = 10 * number + digit;
   }
-  return until;
+  return number;
+}
+
+/** @returns whether it took the id that stands there. */
+type TakeBytes = (text: Uint8Array, from: number, to: number, until: number, at: number) => boolean;
+
+/**
+ * Hands on an entry of a session or a user, if it has the form nearly all have: no string is made.
+ * @returns `until`, if it was taken.
+ */
+export function takeBytes(
+  name: Uint8Array,
+  text: Uint8Array,
+  takeSession: TakeBytes,
+  takeUser: TakeBytes,
+): number | undefined {
+  const atEnd = text[ZERO_END] === SPACE ? ZERO_END : INSTANT_END;
+  if (text[UNTIL_END] !== SPACE || text[atEnd] !== SPACE) return undefined;
+  const [until, at, id] = [numberIn(text, 0, UNTIL_END), numberIn(text, UNTIL_END + 1, atEnd), atEnd + 1];
+  if (Number.isNaN(until) || Number.isNaN(at)) return undefined;
+  const userAt = text.indexOf(SPACE, id);
+  if (SID.equals(name)) return takeSession(text, id, userAt < 0 ? text.length : userAt, until, at) ? until : undefined;
+  if (SUB.equals(name)) return takeUser(text, id, text.length, until, at) ? until : undefined;
+  return undefined;
 }
 
 /**

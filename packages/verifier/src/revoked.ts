@@ -1,7 +1,8 @@
 /** What is known to be revoked, whoever told it: the one place that decides whether a token is refused. */
 
+import { BASE64URL, UUID } from './id-spelling.ts';
 import { createIdTable } from './id-table.ts';
-import { SESSION_AT, untilOfSession } from './log-entry.ts';
+import { takeBytes } from './log-entry.ts';
 
 /** Microseconds since the epoch by the clock of the issuer's Redis. */
 export type Microseconds = number;
@@ -30,24 +31,8 @@ export type Revocation =
   /** Whatever this key has signed. */
   | { keyId: string; until: number };
 
-/** Entries looked at each time the log moves: all of a small copy; of a big one so many that it never pauses. */
+/** Slots looked at each time the log moves: all of a small copy; of a big one so many that it never pauses. */
 const STRIDE = 1000;
-
-/** A sweep that goes round and round, some entries at a time. */
-function createSweep<Value>(map: Map<string, Value>, untilOf: (value: Value) => number) {
-  let cursor = map.entries();
-  return (now: number, entries: number): void => {
-    for (let left = entries; left > 0; left -= 1) {
-      const next = cursor.next();
-      if (next.done) {
-        cursor = map.entries();
-        return;
-      }
-      const [id, value] = next.value;
-      if (untilOf(value) < now) map.delete(id);
-    }
-  };
-}
 
 export type Revoked = ReturnType<typeof createRevoked>;
 
@@ -55,22 +40,11 @@ export type Revoked = ReturnType<typeof createRevoked>;
 export function createRevoked() {
   let epoch: Epoch | undefined;
   let changes = 0;
-  // Nearly all there is are whole sessions: in as little memory as can be. Other ids there are of clients' tokens (their jti).
-  const sessions = createIdTable();
-  const otherSessions = new Map<string, number>();
-  const sessionsFrom = new Map<string, { from: Microseconds; until: number }>();
-  const users = new Map<string, { cutoff: Microseconds; until: number }>();
-  const keys = new Map<string, number>();
-  const sweeps = [
-    createSweep(otherSessions, (until) => until),
-    createSweep(sessionsFrom, ({ until }) => until),
-    createSweep(users, ({ until }) => until),
-    createSweep(keys, (until) => until),
-  ];
-
-  function latest(map: Map<string, number>, id: string, until: number): void {
-    map.set(id, Math.max(until, map.get(id) ?? 0));
-  }
+  const sessions = createIdTable(BASE64URL, (from, issuedAt) => from === 0 || issuedAt >= from);
+  const users = createIdTable(UUID, (cutoff, issuedAt) => issuedAt <= cutoff);
+  // Whatever a key has signed is refused, whenever that was.
+  const keys = createIdTable(BASE64URL, () => true);
+  const tables = [sessions, users, keys];
 
   return {
     epoch: (): Epoch | undefined => epoch,
@@ -80,35 +54,25 @@ export function createRevoked() {
       epoch = { id, born: Math.max(born, epoch?.born ?? 0) };
     },
 
-    /** So many lines are about to come. */
+    /** So many lines are about to come. Nearly all are sessions as a rule; room that is never written to costs no memory. */
     expect: sessions.expect,
 
     apply(revocation: Revocation): void {
       changes += 1;
       const { until } = revocation;
-      if ('keyId' in revocation) latest(keys, revocation.keyId, until);
-      else if ('userId' in revocation) {
-        const { userId, cutoff } = revocation;
-        const known = users.get(userId) ?? { cutoff, until };
-        users.set(userId, { cutoff: Math.max(cutoff, known.cutoff), until: Math.max(until, known.until) });
-      } else if (revocation.from === 0) {
-        if (!sessions.add(revocation.sessionId, until)) latest(otherSessions, revocation.sessionId, until);
-      } else {
-        const { sessionId, from } = revocation;
-        const known = sessionsFrom.get(sessionId) ?? { from, until };
-        sessionsFrom.set(sessionId, { from: Math.min(from, known.from), until: Math.max(until, known.until) });
-      }
+      if ('keyId' in revocation) keys.add(revocation.keyId, until, 0);
+      else if ('userId' in revocation) users.add(revocation.userId, until, revocation.cutoff);
+      else sessions.add(revocation.sessionId, until, revocation.from);
     },
 
     /**
-     * The same of an entry of the log (log-entry.ts), if it is a whole session of ours: nearly all are, and a million are read without a string
-     * made.
+     * The same of an entry of the log (log-entry.ts), if it is a session or a user of ours: nearly all are, and a million are read without a
+     * string made.
      * @returns its `until`; undefined for any other entry, which is not applied.
      */
     applyBytes(name: Uint8Array, text: Uint8Array): number | undefined {
-      const until = untilOfSession(name, text);
-      if (until === undefined || !sessions.addBytes(text, SESSION_AT, until)) return undefined;
-      changes += 1;
+      const until = takeBytes(name, text, sessions.addBytes, users.addBytes);
+      if (until !== undefined) changes += 1;
       return until;
     },
 
@@ -118,16 +82,12 @@ export function createRevoked() {
     /** Whether an access token is to be refused. */
     denies({ userId, sessionId, issuedAt, keyId }: TokenIdentity): boolean {
       if (epoch === undefined || issuedAt < epoch.born) return true;
-      if (sessions.has(sessionId) || otherSessions.has(sessionId)) return true;
-      const session = sessionsFrom.get(sessionId);
-      if (session !== undefined && issuedAt >= session.from) return true;
-      const user = users.get(userId);
-      if (user !== undefined && issuedAt <= user.cutoff) return true;
-      return keyId !== undefined && keys.has(keyId);
+      if (sessions.has(sessionId, issuedAt) || users.has(userId, issuedAt)) return true;
+      return keyId !== undefined && keys.has(keyId, issuedAt);
     },
 
     /** Whether whatever this key has signed is to be refused. */
-    deniesKey: (keyId: string): boolean => keys.has(keyId),
+    deniesKey: (keyId: string): boolean => keys.has(keyId, 0),
 
     /**
      * Forgets what has expired, a part at a time.
@@ -137,21 +97,18 @@ export function createRevoked() {
      */
     sweep(redisNow: number, added: number): void {
       const now = Math.min(redisNow, Date.now() / 1000);
-      for (const sweep of sweeps) sweep(now, STRIDE + 2 * added);
       // Up to four slots an id.
-      sessions.sweep(now, STRIDE + 8 * added);
+      for (const table of tables) table.sweep(now, STRIDE + 8 * added);
     },
 
     /** How many sessions, users and keys it holds. */
-    size: (): number => sessions.size() + otherSessions.size + sessionsFrom.size + users.size + keys.size,
+    size: (): number => tables.reduce((sum, table) => sum + table.size(), 0),
 
     /** All it knows, as lines that make another copy of it; what changes meanwhile may be among them or not. */
     *lines(): Generator<Revocation> {
-      for (const [keyId, until] of keys) yield { keyId, until };
-      for (const [userId, { cutoff, until }] of users) yield { userId, cutoff, until };
-      for (const [sessionId, { from, until }] of sessionsFrom) yield { sessionId, from, until };
-      for (const [sessionId, until] of otherSessions) yield { sessionId, from: 0, until };
-      for (const [sessionId, until] of sessions.entries()) yield { sessionId, from: 0, until };
+      for (const [keyId, until] of keys.entries()) yield { keyId, until };
+      for (const [userId, until, cutoff] of users.entries()) yield { userId, cutoff, until };
+      for (const [sessionId, until, from] of sessions.entries()) yield { sessionId, from, until };
     },
   };
 }
