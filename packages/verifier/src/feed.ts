@@ -13,7 +13,7 @@
 import { createParser, type EventSourceMessage } from 'eventsource-parser';
 import { type ClientCredentials, createClientToken } from './client-token.ts';
 import { earlier, type Instant, later, NEVER, now, since } from './instant.ts';
-import { assertNumbers } from './numbers.ts';
+import { assertNumbers, LONGEST_SILENCE } from './numbers.ts';
 import { createClockWatch, createReport } from './report.ts';
 import { createRevoked, type Epoch, type RevocationSource, readLine } from './revoked.ts';
 
@@ -47,7 +47,7 @@ export function revocationFeed({
   lagMax = LAG_MAX,
   onError = () => undefined,
 }: RevocationFeedOptions): RevocationSource {
-  assertNumbers({ lagMax });
+  assertNumbers({ lagMax }, LONGEST_SILENCE);
   const report = createReport(onError);
   const compareClocks = createClockWatch(report);
   const revoked = createRevoked();

@@ -85,6 +85,8 @@ const KEPT_FOR = 300;
  * the earliest (ADR 15).
  */
 const BELIEVED_FOR = 600;
+/** Milliseconds: the set has to be fetched anew before it is believed no more. */
+export const LONGEST_WINDOW = (BELIEVED_FOR - 1) * 1000;
 /** Milliseconds one fetch may take. */
 const PATIENCE = 5000;
 /** A set of a dozen RSA keys takes 6 KB. */
@@ -129,8 +131,10 @@ export function remoteKeySet({ url, window, onError, onKeyGone }: RemoteKeySetOp
 
   /** @returns seconds for which it may be kept. */
   async function load(): Promise<number> {
+    // A cache between would answer a question for a key that has just come with a set from before.
+    const headers = { accept: 'application/json', 'cache-control': 'no-cache' };
     const signal = AbortSignal.any([closing.signal, AbortSignal.timeout(PATIENCE)]);
-    const response = await fetch(url, { signal, redirect: 'error', headers: { accept: 'application/json' } });
+    const response = await fetch(url, { signal, redirect: 'error', headers });
     if (!response.ok) throw new Error(`${url} answers ${response.status}`);
     const text = await response.text();
     if (text.length > LARGEST) throw new Error(`${url} answers more than ${LARGEST} characters`);

@@ -1,6 +1,6 @@
 /** The revocations as the issuer's Redis holds them: for verifiers inside the trusted network. */
 import { type Cluster, Redis, type RedisOptions } from 'ioredis';
-import { assertNumbers } from './numbers.ts';
+import { assertNumbers, LONGEST_SILENCE } from './numbers.ts';
 import { createReport } from './report.ts';
 import { createRevocationCopy } from './revocation-copy.ts';
 import type { RevocationSource } from './revoked.ts';
@@ -24,7 +24,7 @@ export interface RevocationsInRedisOptions {
 /** Starts to follow the log; returns at once. @throws RangeError for a `lagMax` that is no number. */
 export function revocationsInRedis(options: RevocationsInRedisOptions): RevocationSource {
   const { redis, prefix = 'latchkey', lagMax = LAG_MAX, onError = () => undefined } = options;
-  assertNumbers({ lagMax });
+  assertNumbers({ lagMax }, LONGEST_SILENCE);
   // Waits for ever; but an answer that does not come means that the connection is dead, whatever it looks like.
   const follower = {
     maxRetriesPerRequest: null,

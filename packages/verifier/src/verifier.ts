@@ -3,7 +3,7 @@ import { createBoundedMap } from './bounded-map.ts';
 import { VerifyError } from './errors.ts';
 import { createIntrospector, type IntrospectionOptions } from './introspection.ts';
 import { type AccessTokenClaims, createClaimCheck, takeApart, verifiedClaims } from './jwt.ts';
-import { type KeySet, type KeySource, localKeySet, remoteKeySet } from './key-set.ts';
+import { type KeySet, type KeySource, LONGEST_WINDOW, localKeySet, remoteKeySet } from './key-set.ts';
 import { assertNumbers } from './numbers.ts';
 import type { Revocations, TokenIdentity } from './revoked.ts';
 import { identityOf } from './token-identity.ts';
@@ -88,7 +88,8 @@ export function createVerifier(options: VerifierOptions) {
   const { issuer, audience, jwks, revocations, introspection } = options;
   const { maxTokenAge = Number.POSITIVE_INFINITY, clockTolerance = CLOCK_TOLERANCE, cacheSize = MOST_KEPT } = options;
   const { jwksWindow: window = JWKS_WINDOW, onError = () => undefined } = options;
-  assertNumbers({ maxTokenAge, clockTolerance, cacheSize, jwksWindow: window });
+  assertNumbers({ maxTokenAge, clockTolerance, cacheSize });
+  assertNumbers({ jwksWindow: window }, LONGEST_WINDOW);
   const checkClaims = createClaimCheck({ issuer, audience });
   /**
    * By the token's end, a part of its signature: to look it up by all of its 700 characters would cost more than all the rest. A refusal is

@@ -10,9 +10,10 @@ const WINDOW = 60_000;
 
 /** An issuer's key set, counted. */
 async function issuer({ window = WINDOW, maxAge = 300, age = 0 } = {}) {
-  const state = { keys: [testKey()] as TestKey[], fetches: 0, status: 200, maxAge, age };
-  const server = createServer((_request, response) => {
+  const state = { keys: [testKey()] as TestKey[], fetches: 0, status: 200, maxAge, age, cached: false };
+  const server = createServer(({ headers }, response) => {
     state.fetches += 1;
+    state.cached ||= headers['cache-control'] !== 'no-cache';
     response.writeHead(state.status, { 'cache-control': `public, max-age=${state.maxAge}`, age: String(state.age) });
     response.end(JSON.stringify({ keys: state.keys.map(({ jwk }) => jwk) }));
   }).listen(0, '127.0.0.1');
@@ -53,6 +54,15 @@ test('concurrent tokens of a new key share the one fetch that finds it', async (
   const before = state.fetches;
   await Promise.all(Array.from({ length: 20 }, () => verifier.verify(goodToken(next))));
   expect(state.fetches - before).toBe(1);
+});
+
+test('no cache between may answer: it would not have the key that has just come', async () => {
+  const { state, verifier } = await issuer({ window: 0 });
+  await verifier.verify(goodToken(state.keys[0] ?? testKey()));
+  const next = testKey();
+  state.keys.push(next);
+  await verifier.verify(goodToken(next));
+  expect(state).toMatchObject({ fetches: 2, cached: false });
 });
 
 test('the set is fetched anew when its time is over; a key that is gone is believed no more, in tokens seen before either', async () => {

@@ -39,8 +39,13 @@ test.each(['maxTokenAge', 'clockTolerance', 'cacheSize', 'jwksWindow'] as const)
   },
 );
 
-test('a bound of silence that is no number is refused at once', () => {
-  for (const lagMax of [Number.NaN, -1, '2000' as unknown as number]) {
+test('a window longer than keys are believed is refused at once', () => {
+  for (const jwksWindow of [600_000, 2 ** 31, Number.POSITIVE_INFINITY])
+    expect(() => verifierOf(testKey(), { jwksWindow })).toThrow('jwksWindow must be a number');
+});
+
+test('a bound of silence that is no number, or none, is refused at once', () => {
+  for (const lagMax of [Number.NaN, -1, '2000' as unknown as number, Number.POSITIVE_INFINITY, 3_600_001]) {
     const auth = { token: () => 'token' };
     expect(() => revocationFeed({ url: 'http://127.0.0.1:9', auth, lagMax })).toThrow('lagMax must be a number');
     expect(() => revocationsInRedis({ redis: 'redis://127.0.0.1:9', lagMax })).toThrow('lagMax must be a number');
