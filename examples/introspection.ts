@@ -14,16 +14,18 @@ const config = await discovery(issuer, CLIENT_ID, undefined, ClientSecretBasic(C
 });
 
 const app = fastify();
+/** RFC 6750 section 3. */
+const bearer = 'Bearer realm="latchkey"';
 
 app.get('/orders', async ({ headers, log }, reply) => {
   const token = /^Bearer +([^ ]+)$/i.exec(headers.authorization ?? '')?.[1];
-  if (token === undefined) return reply.code(401).header('www-authenticate', 'Bearer').send();
+  if (token === undefined) return reply.code(401).header('www-authenticate', bearer).send();
   const answer = await tokenIntrospection(config, token).catch((error: unknown) => log.error(error));
   // Whoever can't ask can't know.
   if (!answer) return reply.code(503).header('retry-after', 1).send();
-  if (!answer.active) return reply.code(401).header('www-authenticate', 'Bearer error="invalid_token"').send();
+  if (!answer.active) return reply.code(401).header('www-authenticate', `${bearer}, error="invalid_token"`).send();
   if (!answer.scope?.split(' ').includes('account'))
-    return reply.code(403).header('www-authenticate', 'Bearer error="insufficient_scope", scope="account"').send();
+    return reply.code(403).header('www-authenticate', `${bearer}, error="insufficient_scope", scope="account"`).send();
   return { orders: [], of: answer.sub };
 });
 

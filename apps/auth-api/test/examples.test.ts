@@ -96,15 +96,19 @@ describe.each(EXAMPLES)('example $name', ({ name, path, missing }) => {
       await vi.waitFor(async () => expect((await asked(name, path, token)).status).toBe(200), SOON);
       const { body } = await asked(name, path, token);
       expect(JSON.parse(body)).toEqual({ orders: [], of: decoded(token).claims.sub });
-      for (const bad of [undefined, 'nonsense']) {
+      for (const [bad, challenge] of [
+        [undefined, /^Bearer realm="latchkey"$/],
+        ['nonsense', /^Bearer realm="latchkey", error="invalid_token"/],
+      ] as const) {
         const { status, headers } = await asked(name, path, bad);
         expect(status).toBe(401);
-        expect(headers['www-authenticate']).toMatch(/^Bearer/);
+        expect(headers['www-authenticate']).toMatch(challenge);
       }
       const client = await clientToken(api, reader);
       const elsewhere =
         name === 'behind-gateway' ? await asked(name, '/reports/orders', token) : await asked(name, path, client);
       expect(elsewhere.status).toBe(403);
+      expect(elsewhere.headers['www-authenticate']).toMatch(/^Bearer realm="latchkey", error="insufficient_scope"/);
     });
 
     test('refuses a token as soon as it is revoked', async () => {

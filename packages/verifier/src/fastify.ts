@@ -24,11 +24,12 @@ const RETRY_AFTER = 1;
 /** RFC 6750 section 2.1. */
 const BEARER = /^Bearer +([^ ]+)$/i;
 
-/** RFC 6750 section 3: no error code where no token was sent. */
+/** RFC 6750 section 3: at least one parameter, and no error code where no token was sent. */
 function challenge(error: VerifyError | undefined, scope: string | undefined): string {
-  if (!error) return 'Bearer';
-  if (error.code === 'insufficient_scope') return `Bearer error="insufficient_scope", scope="${scope}"`;
-  return `Bearer error="invalid_token", error_description="${error.message}"`;
+  const bearer = 'Bearer realm="latchkey"';
+  if (!error) return bearer;
+  if (error.code === 'insufficient_scope') return `${bearer}, error="insufficient_scope", scope="${scope}"`;
+  return `${bearer}, error="invalid_token", error_description="${error.message}"`;
 }
 
 function refuse(reply: FastifyReply, error: VerifyError | undefined, scope: string | undefined): FastifyReply {
