@@ -119,6 +119,7 @@ export function createVerifier(options: VerifierOptions) {
     const parts = takeApart(token);
     const key = await keys.find(parts.kid);
     const claims = Object.freeze(checkClaims(verifiedClaims(parts, key)));
+    Object.freeze(claims.aud);
     const expires = Math.min(claims.exp, claims.iat + maxTokenAge) * 1000;
     return { claims, identity: identityOf(claims, key.kid), expires };
   }
@@ -158,13 +159,14 @@ export function createVerifier(options: VerifierOptions) {
      * @throws {VerifyError} for any other; nothing else is thrown, whatever the token is.
      */
     async verify(token: string, { scope, stale }: VerifyOptions = {}): Promise<AccessTokenClaims> {
-      if (revocations.fresh()) return judge(keptRead(token) ?? (await readInTime(token)), scope);
+      const ask = stale === 'introspect' ? introspect : undefined;
       // Before the token is looked at: a verifier that can't know must tell nobody what it is worth.
-      if (stale !== 'introspect' || !introspect) throw notKnown();
-      const { claims } = await readInTime(token);
-      if (!(await introspect(token))) throw new VerifyError('token_revoked');
-      if (scope !== undefined) requireScope(claims, scope);
-      return claims;
+      if (!ask && !revocations.fresh()) throw notKnown();
+      const read = keptRead(token) ?? (await readInTime(token));
+      if (!ask || revocations.fresh()) return judge(read, scope);
+      if (!(await ask(token))) throw new VerifyError('token_revoked');
+      if (scope !== undefined) requireScope(read.claims, scope);
+      return read.claims;
     },
 
     /**

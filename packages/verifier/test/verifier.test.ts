@@ -102,6 +102,8 @@ test('nobody who got the claims can change what the next one gets', async () => 
   const claims = await verifier.verify(token);
   expect(() => Object.assign(claims, { sub: 'root' })).toThrow(TypeError);
   await expect(verifier.verify(token)).resolves.toMatchObject({ sub: 'ada' });
+  const { aud } = await verifier.verify(goodToken(key, { aud: [AUDIENCE] }));
+  expect(() => Object.assign(aud, ['elsewhere'])).toThrow(TypeError);
 });
 
 test('scopes are needed all of them, and as a whole', async () => {
@@ -242,6 +244,19 @@ test('then a call that opted in has the issuer asked, which knows; and only for 
   const before = asked.length;
   await expect(verifier.verify(goodToken(testKey('ES256', key.kid)), options)).rejects.toMatchObject({ status: 401 });
   expect(asked).toHaveLength(before);
+});
+
+test('who opted in is asked for too when the silence begins while the keys are fetched', async () => {
+  const url = await serve((_request, response) => void response.end('{"active":true}'));
+  const key = testKey();
+  const { verifier, silence } = verifierOf(key, {
+    introspection: { url, client: { id: 'a', secret: 'b' } },
+    jwks: async () => {
+      silence(true);
+      return key.jwk;
+    },
+  });
+  await expect(verifier.verify(goodToken(key), { stale: 'introspect' })).resolves.toMatchObject({ sub: 'ada' });
 });
 
 test('an issuer that does not answer is no yes', async () => {
