@@ -381,9 +381,11 @@ test('the server says where everything is (RFC 8414)', async () => {
 });
 
 test('an issuer with a path says so where its clients look, behind the well-known part (RFC 8414 section 3.1)', async () => {
-  const issuer = 'https://example.test/accounts/@us:1';
+  const path = '/a*b/@us:1/a%20b';
+  const issuer = `https://example.test${path}`;
   const below = await testApp({ ...side, env: { PUBLIC_URL: issuer } });
-  for (const path of ['', '/accounts/@us:1'])
-    expect((await below.get(`/.well-known/oauth-authorization-server${path}`)).json()).toMatchObject({ issuer });
-  expect((await below.get('/.well-known/oauth-authorization-server/accounts')).statusCode).toBe(404);
+  const metadata = '/.well-known/oauth-authorization-server';
+  for (const at of [metadata, metadata + path]) expect((await below.get(at)).json()).toMatchObject({ issuer });
+  for (const at of [`${metadata}/`, `${metadata}/a`, `${metadata}${path}/c`])
+    expectProblem(await below.get(at), { status: 404, code: 'not_found' });
 });

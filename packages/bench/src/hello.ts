@@ -10,6 +10,8 @@ export const CONNECTIONS = 64;
  * three rounds or five is then one of the others.
  */
 export const HELLOS = 3;
+/** Of each, before it is asked in turn: with those in turn as many as WARM_UPS of what it is compared with. */
+export const HELLO_WARM_UPS = 2;
 
 export function sayHello(url: string, seconds: number): Promise<Sample> {
   return load({ url, connections: CONNECTIONS, seconds, caller: () => ({ request: { method: 'GET', path: '/' } }) });

@@ -12,7 +12,7 @@ import type { Progress } from '@latchkey/dev-stack/progress';
 import { startRedis } from '@latchkey/dev-stack/redis';
 import { repositoryRoot } from '@latchkey/dev-stack/repository';
 import pg from 'pg';
-import { HELLOS, sayHello } from './hello.ts';
+import { HELLO_WARM_UPS, HELLOS, sayHello } from './hello.ts';
 import type { Options } from './options.ts';
 import { ISSUER } from './programs/control.ts';
 
@@ -131,7 +131,8 @@ export async function startStand(
     const programs: Program[] = [];
     while (programs.length < HELLOS) {
       const program = await ours('hello', new URL('./programs/hello.ts', import.meta.url));
-      await sayHello(program.url, seconds);
+      // Until each is as warm as what it is compared with.
+      for (let run = 0; run < HELLO_WARM_UPS; run += 1) await sayHello(program.url, seconds);
       programs.push(program);
     }
     return inTurn(programs);

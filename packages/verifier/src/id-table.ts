@@ -165,11 +165,6 @@ export function createIdTable(spelling: Spelling, covers: Covers) {
       return true;
     },
 
-    /** Makes room for so many more of 128 bits at once. */
-    expect(ids: number): void {
-      if (taken + ids > slots * FULL) makeAnew((size + ids) / FULL);
-    },
-
     /** Whether it holds the id, with an instant that covers this time. */
     has(text: string, time: number): boolean {
       if (read(text)) {

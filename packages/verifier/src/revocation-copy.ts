@@ -136,11 +136,8 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     throw error;
   }
 
-  /**
-   * What tells one Redis from another, in one round trip. The caller compares it with what was known when it asked.
-   * @returns it, and how many entries there are.
-   */
-  async function look({ read, last }: Known): Promise<Seen & { length: number }> {
+  /** What tells one Redis from another, in one round trip. The caller compares it with what was known when it asked. */
+  async function look({ read, last }: Known): Promise<Seen> {
     const replies =
       (await answer(
         redis
@@ -168,7 +165,6 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
     return {
       epoch: id && born ? { id, born: Number(born) } : undefined,
       end: String(fieldOf(info, 'last-generated-id') ?? NONE.id),
-      length: Number(fieldOf(info, 'length') ?? 0),
       hasRead: ofRead.length > 0,
       hasLast: ofLast.length > 0,
     };
@@ -216,7 +212,6 @@ export function createRevocationCopy(options: RevocationCopyOptions) {
       read = NONE;
       complete = false;
     }
-    if (read.id === NONE.id) revoked.expect(seen.length);
     if (doubts === doubtsBefore) recognised = true;
     return true;
   }

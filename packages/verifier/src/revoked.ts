@@ -54,9 +54,6 @@ export function createRevoked() {
       epoch = { id, born: Math.max(born, epoch?.born ?? 0) };
     },
 
-    /** So many lines are about to come. Nearly all are sessions as a rule; room that is never written to costs no memory. */
-    expect: sessions.expect,
-
     apply(revocation: Revocation): void {
       changes += 1;
       const { until } = revocation;

@@ -249,18 +249,24 @@ export const oauthRoutes: FastifyPluginAsyncTypebox<OAuthRoutesOptions> = async 
   };
 
   const METADATA = '/.well-known/oauth-authorization-server';
+  const body = Type.Record(Type.String(), Type.Union([Type.String(), Type.Array(Type.String())]));
   const schema = {
     operationId: 'serverMetadata',
     tags: ['Gateways'],
     summary: 'Where what is (RFC 8414)',
-    response: answers({
-      200: Type.Record(Type.String(), Type.Union([Type.String(), Type.Array(Type.String())])),
-    }),
+    response: answers({ 200: body }),
   };
   const sendMetadata = async (_request: FastifyRequest, reply: FastifyReply) =>
     reply.header('cache-control', METADATA_CACHE).send(metadata);
   app.get(METADATA, { schema }, sendMetadata);
-  // RFC 8414 section 3.1: the path of an issuer that has one stands behind. (A colon in a route is written twice.)
-  const path = new URL(issuer).pathname.replace(/\/$/, '').replaceAll(':', '::');
-  if (path !== '') app.get(METADATA + path, { schema: { ...schema, hide: true } }, sendMetadata);
+  // RFC 8414 section 3.1: the path of an issuer that has one stands behind, spelt as it is.
+  const { pathname } = new URL(issuer);
+  app.get(
+    `${METADATA}/*`,
+    { schema: { hide: true, response: answers({ 200: body }, 'not_found') } },
+    async (request, reply) => {
+      if (request.url !== METADATA + pathname) throw new Problem('not_found');
+      return sendMetadata(request, reply);
+    },
+  );
 };
