@@ -48,7 +48,7 @@ const SIZES = {
 } as const;
 const ROUNDS = { least: 1, most: 100 } as const;
 
-export const USAGE = `npm run bench                           measures everything, in some six minutes on two cores
+export const USAGE = `npm run bench                           measures everything, in some seven minutes on two cores
 npm run bench -- --only verify,login    only these: ${BENCHMARKS.join(', ')}
 npm run bench -- --seconds 5            seconds of one measurement (default ${DEFAULT_SECONDS}); there are several of each
 npm run bench -- --rounds 9             times that each is measured in turn with its baseline (default 3 or 5, as it needs)

@@ -1,45 +1,56 @@
 /** What a verification costs in CPU time: against hello, and with more instances, which requests per second on shared cores cannot show. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { CONNECTIONS, sayHello } from '../hello.ts';
 import { load } from '../http-load.ts';
 import type { Row } from '../report.ts';
-import { compare, median, type Sample } from '../rounds.ts';
+import { compare, type Sample } from '../rounds.ts';
 import type { Program, Stand } from '../stand.ts';
 import { verifyRequests, WARM_UPS } from './verify.ts';
 
 const ROUNDS = 3;
+/** Milliseconds between two looks at whether what stood still is ready again. */
+const LOOK_EVERY = 20;
 
 /** So many verifications or hellos for each second of CPU time: flat is 1. */
 export async function benchInstances(stand: Stand): Promise<Row[]> {
   const caller = await verifyRequests(stand, 'jwt');
-  const apis = [stand.api];
   const verify = ({ url }: Program) => load({ url, connections: CONNECTIONS, seconds: stand.seconds, caller });
-  const verifying = () => perCpuSecond(apis, verify);
-  const againstHello = () => compare(stand.rounds(ROUNDS), helloPerCpuSecond(stand), verifying);
-
-  const alone = await againstHello();
+  const verifying = (programs: readonly Program[]) => () => perCpuSecond(programs, verify);
+  const alone = verifying([stand.api]);
   const rows: Row[] = [
-    { name: 'verify_cpu', what: 'GET /v1/verify per second of CPU', against: 'Fastify hello', ...alone },
+    {
+      name: 'verify_cpu',
+      what: 'GET /v1/verify per second of CPU',
+      against: 'Fastify hello',
+      ...(await compare(stand.rounds(ROUNDS), helloPerCpuSecond(stand), alone)),
+    },
   ];
+  const others: Program[] = [];
   for (const count of [2, 3]) {
     const another = await stand.anotherApi();
     for (let run = 1; run < WARM_UPS; run += 1) await verify(another);
-    apis.push(another);
-    const together = await againstHello();
-    // The one was alone, so they can't be measured by turns; hello was there both times.
-    const ratios = together.ratios.map((ratio) => ratio / alone.ratio);
+    others.push(another);
     rows.push({
       name: `verify_cpu_${count}`,
       what: `GET /v1/verify per second of CPU, ${count} instances`,
       against: 'one instance',
-      measured: together.measured,
-      baseline: alone.measured,
-      ratios,
-      ratio: median(ratios),
+      ...(await compare(stand.rounds(ROUNDS), without(others, alone), verifying([stand.api, ...others]))),
     });
   }
-  await Promise.all(apis.slice(1).map((program) => program.stop()));
+  await Promise.all(others.map((program) => program.stop()));
   return rows;
 }
+
+/** The same while these stand still, as if they were not there. */
+const without = (others: readonly Program[], run: () => Promise<Sample>) => async () => {
+  for (const other of others) other.freeze();
+  try {
+    return await run();
+  } finally {
+    for (const other of others) other.thaw();
+    for (const { url } of others) while (!(await fetch(`${url}/readyz`)).ok) await delay(LOOK_EVERY);
+  }
+};
 
 /** The baseline. */
 export const helloPerCpuSecond =
