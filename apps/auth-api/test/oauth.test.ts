@@ -385,7 +385,9 @@ test('an issuer with a path says so where its clients look, behind the well-know
   const issuer = `https://example.test${path}`;
   const below = await testApp({ ...side, env: { PUBLIC_URL: issuer } });
   const metadata = '/.well-known/oauth-authorization-server';
-  for (const at of [metadata, metadata + path]) expect((await below.get(at)).json()).toMatchObject({ issuer });
+  for (const at of [metadata, metadata + path, `${metadata}${path}?x=1`])
+    expect((await below.get(at)).json()).toMatchObject({ issuer });
   for (const at of [`${metadata}/`, `${metadata}/a`, `${metadata}${path}/c`])
     expectProblem(await below.get(at), { status: 404, code: 'not_found' });
+  expectProblem(await api.get(`${metadata}/`), { status: 404, code: 'not_found' });
 });

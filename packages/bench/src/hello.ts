@@ -10,7 +10,7 @@ export const CONNECTIONS = 64;
  * three rounds or five is then one of the others.
  */
 export const HELLOS = 3;
-/** Of each, before it is asked in turn: with those in turn as many as WARM_UPS of what it is compared with. */
+/** Of each, before it is asked in turn: with those in turn about as many as WARM_UPS of what it is compared with. */
 export const HELLO_WARM_UPS = 2;
 
 export function sayHello(url: string, seconds: number): Promise<Sample> {

@@ -260,13 +260,11 @@ export const oauthRoutes: FastifyPluginAsyncTypebox<OAuthRoutesOptions> = async 
     reply.header('cache-control', METADATA_CACHE).send(metadata);
   app.get(METADATA, { schema }, sendMetadata);
   // RFC 8414 section 3.1: the path of an issuer that has one stands behind, spelt as it is.
-  const { pathname } = new URL(issuer);
-  app.get(
-    `${METADATA}/*`,
-    { schema: { hide: true, response: answers({ 200: body }, 'not_found') } },
-    async (request, reply) => {
-      if (request.url !== METADATA + pathname) throw new Problem('not_found');
-      return sendMetadata(request, reply);
-    },
-  );
+  const path = new URL(issuer).pathname.replace(/\/$/, '');
+  if (path === '') return;
+  const below = { hide: true, response: answers({ 200: body }, 'not_found') };
+  app.get(`${METADATA}/*`, { schema: below }, async (request, reply) => {
+    if (request.url.split('?')[0] !== METADATA + path) throw new Problem('not_found');
+    return sendMetadata(request, reply);
+  });
 };

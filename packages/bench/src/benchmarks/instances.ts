@@ -1,5 +1,6 @@
 /** What a verification costs in CPU time: against hello, and with more instances, which requests per second on shared cores cannot show. */
 import { setTimeout as delay } from 'node:timers/promises';
+import { StackFailure } from '@latchkey/dev-stack/stack-failure';
 import { CONNECTIONS, sayHello } from '../hello.ts';
 import { load } from '../http-load.ts';
 import type { Row } from '../report.ts';
@@ -10,6 +11,8 @@ import { verifyRequests, WARM_UPS } from './verify.ts';
 const ROUNDS = 3;
 /** Milliseconds between two looks at whether what stood still is ready again. */
 const LOOK_EVERY = 20;
+/** Milliseconds. */
+const READY_WITHIN = 10_000;
 
 /** So many verifications or hellos for each second of CPU time: flat is 1. */
 export async function benchInstances(stand: Stand): Promise<Row[]> {
@@ -17,6 +20,7 @@ export async function benchInstances(stand: Stand): Promise<Row[]> {
   const verify = ({ url }: Program) => load({ url, connections: CONNECTIONS, seconds: stand.seconds, caller });
   const verifying = (programs: readonly Program[]) => () => perCpuSecond(programs, verify);
   const alone = verifying([stand.api]);
+  for (let run = 1; run < WARM_UPS; run += 1) await alone();
   const rows: Row[] = [
     {
       name: 'verify_cpu',
@@ -48,9 +52,21 @@ const without = (others: readonly Program[], run: () => Promise<Sample>) => asyn
     return await run();
   } finally {
     for (const other of others) other.thaw();
-    for (const { url } of others) while (!(await fetch(`${url}/readyz`)).ok) await delay(LOOK_EVERY);
+    await Promise.all(others.map(ready));
   }
 };
+
+/** @throws StackFailure when it is not within {@link READY_WITHIN}. */
+async function ready({ url }: Program): Promise<void> {
+  const until = performance.now() + READY_WITHIN;
+  for (;;) {
+    const response = await fetch(`${url}/readyz`, { signal: AbortSignal.timeout(READY_WITHIN) });
+    await response.text();
+    if (response.ok) return;
+    if (performance.now() > until) throw new StackFailure(`${url} is not ready after it stood still`);
+    await delay(LOOK_EVERY);
+  }
+}
 
 /** The baseline. */
 export const helloPerCpuSecond =
