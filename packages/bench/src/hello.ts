@@ -6,8 +6,8 @@ import type { Sample } from './rounds.ts';
 export const CONNECTIONS = 64;
 
 /**
- * Processes of it that are asked in turn. In one of eight or so V8 happens to do a fifth better than in the others (ADR 29); the median of
- * three rounds or five is then one of the others.
+ * Processes of it that are asked in turn. In a few V8 happens to do a fifth better than in the others (ADR 29); unless two of the three are of
+ * them, the median of three rounds or five is one of the others.
  */
 export const HELLOS = 3;
 /** Of each, before it is asked in turn: with those in turn about as many as WARM_UPS of what it is compared with. */

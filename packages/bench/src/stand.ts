@@ -131,7 +131,7 @@ export async function startStand(
     const programs: Program[] = [];
     while (programs.length < HELLOS) {
       const program = await ours('hello', new URL('./programs/hello.ts', import.meta.url));
-      // Until each is as warm as what it is compared with.
+      // Until each is about as warm as what it is compared with.
       for (let run = 0; run < HELLO_WARM_UPS; run += 1) await sayHello(program.url, seconds);
       programs.push(program);
     }
